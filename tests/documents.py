@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.core.candidate import Candidate, Origin
+from gan_htvs.core.document import encode
 from gan_htvs.core.pourbaix_stability import PourbaixSettings, PourbaixStability
 from gan_htvs.core.stages import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from launchers.launchpad.database import Databases
 
 
 def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:
@@ -51,6 +58,15 @@ CAMPAIGN = validate_campaign(
     },
     "test",
 )
+
+
+def store_campaign(databases: Databases, candidates: Iterable[Candidate]) -> None:
+    """Store the settings of ``CAMPAIGN``, and candidates."""
+    with databases.store("campaigns", key="name") as store:
+        store.update([{"name": CAMPAIGN.name, "settings": CAMPAIGN.model_dump(mode="json")}])
+    with databases.store("candidates", key="candidate_id") as store:
+        store.update([encode(candidate) for candidate in candidates])
+
 
 OF_ANOTHER_VERSION = {"name": "newer", "settings": {"name": "newer", "unheard_of": 1}}
 """A campaign with settings that this version does not know."""

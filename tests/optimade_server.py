@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from fastapi import FastAPI
     from pymatgen.core import Structure
 
 PAGE_LIMIT = 2
@@ -57,6 +58,19 @@ def entry(name: str, structure: Structure, **properties: Any) -> dict[str, Any]:
     """Build an entry with properties of its provider, without their prefix."""
     attributes = from_pymatgen(structure).model_dump(mode="json")
     return attributes | properties | {"id": name, "last_modified": datetime(2026, 1, 1, tzinfo=UTC)}
+
+
+@contextmanager
+def running(app: FastAPI, port: int) -> Iterator[None]:
+    """Run an application in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield
+    server.should_exit = True
+    thread.join()
 
 
 @contextmanager
@@ -104,11 +118,5 @@ def serving(
             request.scope["query_string"] += f"&page_limit={PAGE_LIMIT}".encode()
         return await respond(request)
 
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield state
-    server.should_exit = True
-    thread.join()
+    with running(app, port):
+        yield state

@@ -14,6 +14,15 @@ from gan_htvs.thermodynamics.references import reference_phases
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+VANADIUM_IONS = """\
+version: mine-1
+reference_solids:
+  V: {formula: VO2, free_energy: -657.5, source: a handbook}
+ions:
+  - {formula: "VO[2+]", free_energy: -446.47, source: a handbook}
+"""
+"""A file of aqueous ions that a campaign names."""
+
 FOLDER = Path(__file__).with_name("data") / "reference_phases"
 
 

@@ -18,9 +18,8 @@ from PIL import Image
 from pymatgen.core import Structure
 from pymongo import monitoring
 
-from gan_htvs.core.document import encode
 from launchers.launchpad.database import open_databases
-from tests.documents import CAMPAIGN, CANDIDATES
+from tests.documents import CANDIDATES, store_campaign
 from tests.integration.conftest import SMALL_CAMPAIGN, TIMEOUT
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -64,11 +63,7 @@ def serve(launchpad_file, free_port):
     def start(candidates=()):
         with open_databases(launchpad_file) as databases:
             if candidates:
-                with databases.store("campaigns", key="name") as store:
-                    settings = CAMPAIGN.model_dump(mode="json")
-                    store.update([{"name": CAMPAIGN.name, "settings": settings}])
-                with databases.store("candidates", key="candidate_id") as store:
-                    store.update([encode(candidate) for candidate in candidates])
+                store_campaign(databases, candidates)
             port = free_port()
             server = waitress.create_server(
                 create_app(databases).server, host="127.0.0.1", port=port, threads=4

@@ -11,11 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
-from gan_htvs.core.document import encode
 from gan_htvs.core.stages import Stage
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-from tests.documents import CAMPAIGN, candidate
+from tests.documents import CAMPAIGN, candidate, store_campaign
 
 REASON = "missing magnetic ordering AFM: killed"
 GAP = BandGapResult(
@@ -53,11 +52,7 @@ COMPLETE = candidate(
 @pytest.fixture
 def stored(launchpad_file):
     with open_databases(launchpad_file) as databases:
-        with databases.store("campaigns", key="name") as store:
-            settings = CAMPAIGN.model_dump(mode="json")
-            store.update([{"name": CAMPAIGN.name, "settings": settings}])
-        with databases.store("candidates", key="candidate_id") as store:
-            store.update([encode(INCOMPLETE), encode(COMPLETE)])
+        store_campaign(databases, [INCOMPLETE, COMPLETE])
     return launchpad_file
 
 

@@ -14,7 +14,7 @@ from gan_htvs.core.stages import Stage
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-from tests.documents import CAMPAIGN, candidate
+from tests.documents import CAMPAIGN, candidate, store_campaign
 
 WARNING = incomplete_hull_warning(["Mn-O"])
 UNCOVERED = candidate(
@@ -39,11 +39,7 @@ COVERED = candidate(
 @pytest.fixture
 def stored(launchpad_file):
     with open_databases(launchpad_file) as databases:
-        with databases.store("campaigns", key="name") as store:
-            settings = CAMPAIGN.model_dump(mode="json")
-            store.update([{"name": CAMPAIGN.name, "settings": settings}])
-        with databases.store("candidates", key="candidate_id") as store:
-            store.update([encode(UNCOVERED), encode(COVERED)])
+        store_campaign(databases, [UNCOVERED, COVERED])
     return launchpad_file
 
 

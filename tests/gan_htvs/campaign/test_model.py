@@ -9,6 +9,7 @@ import yaml
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import SHIPPED_GENERATOR
 from gan_htvs.core.errors import UserError
+from tests.reference_files import VANADIUM_IONS
 
 DEMO = yaml.safe_load((resources.files("launchers.cli") / "templates" / "demo.yaml").read_text())
 TRAINS = DEMO | {"generator": {}}
@@ -161,23 +162,14 @@ def test_shipped_generator_with_another_hash_is_refused(tmp_path):
         read_campaign(path)
 
 
-IONS = """\
-version: mine-1
-reference_solids:
-  V: {formula: VO2, free_energy: -657.5, source: a handbook}
-ions:
-  - {formula: "VO[2+]", free_energy: -446.47, source: a handbook}
-"""
-
-
 def test_file_of_ions_is_relative_to_the_campaign_and_hashed(tmp_path):
     path = write_campaign(tmp_path, V_O | {"pourbaix": {"ion_file": "ions.yaml"}})
     with pytest.raises(UserError, match=r"pourbaix\.ion_file"):
         read_campaign(path)
-    (tmp_path / "ions.yaml").write_text(IONS)
+    (tmp_path / "ions.yaml").write_text(VANADIUM_IONS)
     first = read_campaign(path).pourbaix
     assert (first.ion_file, first.ion_set) == (tmp_path / "ions.yaml", "mine-1")
-    (tmp_path / "ions.yaml").write_text(IONS.replace("-446.47", "-446.5"))
+    (tmp_path / "ions.yaml").write_text(VANADIUM_IONS.replace("-446.47", "-446.5"))
     assert read_campaign(path).pourbaix.sha256 != first.sha256
     named = {"ion_file": "ions.yaml", "sha256": first.sha256}
     with pytest.raises(UserError, match=r"pourbaix\.sha256"):
@@ -188,6 +180,6 @@ def test_file_of_ions_is_relative_to_the_campaign_and_hashed(tmp_path):
     "settings", [{"ion_set": "none-0"}, {"ion_set": "78-elements-1", "ion_file": "ions.yaml"}]
 )
 def test_unknown_table_of_ions_is_a_user_error(settings, tmp_path):
-    (tmp_path / "ions.yaml").write_text(IONS)
+    (tmp_path / "ions.yaml").write_text(VANADIUM_IONS)
     with pytest.raises(UserError, match=r"campaign\.yaml: pourbaix\.ion_set"):
         read_campaign(write_campaign(tmp_path, V_O | {"pourbaix": settings}))

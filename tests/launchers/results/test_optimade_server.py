@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +8,6 @@ import pytest
 pytest.importorskip("optimade", reason="needs the extra optimade")
 
 import requests
-import uvicorn
 from optimade.adapters import Structure as OptimadeStructure
 from optimade.validator import ImplementationValidator
 from pydantic import SecretStr
@@ -20,6 +17,7 @@ from gan_htvs.core.document import encode
 from gan_htvs.results.builders.optimade import PROPERTIES
 from launchers.results.optimade_server import build_entries, create_app
 from tests.documents import CANDIDATES, candidate
+from tests.optimade_server import running
 
 FIELDS = {f"_ganhtvs_{extra.name}" for extra in PROPERTIES}
 
@@ -38,14 +36,8 @@ def url(filled, tmp_path, free_port):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     app = create_app(filled, None, tmp_path / "logs")
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield url
-    server.should_exit = True
-    thread.join()
+    with running(app, port):
+        yield url
 
 
 def get(url, path, query_filter=None):

@@ -17,6 +17,7 @@ from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.doctor.diagnosis import aqueous_ions, machine_checks, potentials_of
 from launchers.monitor.findings import Severity
 from tests.helpers import write_fetched_phases
+from tests.reference_files import VANADIUM_IONS
 
 runner = CliRunner()
 
@@ -282,15 +283,6 @@ def test_materials_project_is_required_for_its_dataset():
     engines = {"energy": {"name": "sevennet-0"}, "band_gap": {"name": "none"}}
     campaign = campaign_of(engines=engines, dataset={"source": "materials_project"})
     assert required(campaign) == {"sevennet-0", "Materials Project"}
-
-
-VANADIUM_IONS = """\
-version: vanadium-1
-reference_solids:
-  V: {formula: VO2, free_energy: -657.5, source: a handbook}
-ions:
-  - {formula: "VO[2+]", free_energy: -446.47, source: a handbook}
-"""
 
 
 class TestAqueousIons:
