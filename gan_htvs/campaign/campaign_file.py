@@ -67,7 +67,7 @@ def read_campaign(
         If the file is invalid; the message has the file, the field and the fix.
     """
     path = Path(path)
-    campaign = with_reference_file(path, parse_campaign(path))
+    campaign = with_file_paths(path, parse_campaign(path))
     sections = [section for section in NAMED_FILES if section != "references"]
     located = {section: _located(path, campaign, section) for section in sections}
     campaign = campaign.model_copy(update=located)
@@ -173,8 +173,8 @@ def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
         raise UserError(f"{source}: {error}") from error
 
 
-def with_reference_file(campaign_file: Path, campaign: Campaign) -> Campaign:
-    """Return a campaign whose settings name the file or folder of its reference phases.
+def with_file_paths(campaign_file: Path, campaign: Campaign) -> Campaign:
+    """Return a campaign with absolute paths of its reference phases and of its file of ions.
 
     Fetched phases are kept beside the campaign file if the settings name no file. If such a file
     exists and the shipped phases do not cover the chemical system, source 'auto' reads it.
@@ -191,7 +191,11 @@ def with_reference_file(campaign_file: Path, campaign: Campaign) -> Campaign:
         and missing_from_package(campaign.chemical_system.elements)
     ):
         values = {"source": "file", "path": default}
-    return campaign.model_copy(update={"references": settings.model_copy(update=values)})
+    update: dict[str, Any] = {"references": settings.model_copy(update=values)}
+    if (ion_file := campaign.pourbaix.ion_file) is not None:
+        located = {"ion_file": _absolute(campaign_file, ion_file)}
+        update["pourbaix"] = campaign.pourbaix.model_copy(update=located)
+    return campaign.model_copy(update=update)
 
 
 def _fetch_references(

@@ -394,13 +394,6 @@ class Campaign(Settings):
         return self
 
     @property
-    def prescreening(self) -> PrescreenSettings:
-        """Settings of the prescreen; a ValueError if the campaign has none."""
-        if self.prescreen is None:
-            raise ValueError(f"campaign {self.name} has no prescreen")
-        return self.prescreen
-
-    @property
     def stage_thresholds(self) -> Thresholds:
         """Thresholds, with the lower bound for reference phases of the user if none is set.
 

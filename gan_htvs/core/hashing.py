@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pymatgen.core import Structure
 
+from gan_htvs.core.errors import UserError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -58,3 +60,17 @@ def hash_of_path(path: Path) -> str:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     contents = [[str(file.relative_to(path)), hash_of_path(file)] for file in files]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def checked_hash(path: Path, sha256: str | None, field: str) -> str:
+    """Hash a file or folder that a setting names.
+
+    Raises
+    ------
+    UserError
+        If ``sha256`` is another hash.
+    """
+    current = hash_of_path(path)
+    if sha256 not in (None, current):
+        raise UserError(f"{field} {path}: has the hash {current}, not {sha256}; restore it.")
+    return current

@@ -145,10 +145,8 @@ class GeometryLimits(Settings):
 
     def min_distance(self, first: str, second: str) -> float:
         """Return the shortest distance of two elements, A."""
-        for pair in (f"{first}-{second}", f"{second}-{first}"):
-            if pair in self.min_distances:
-                return self.min_distances[pair]
-        return shortest_distance(first, second)
+        given = _given(self.min_distances, first, second)
+        return shortest_distance(first, second) if given is None else given
 
     def min_distance_table(self, symbols: Sequence[str]) -> NDArray[np.float64]:
         """Return the shortest distances of all pairs of elements (n, n), A."""
@@ -176,19 +174,14 @@ class GeometryLimits(Settings):
         if anions == find_anions(symbols):
             return self
         overlaps = overlap_distances(symbols, anions)
-        ordered = combinations_with_replacement(symbols, 2)
-        given = self.overlaps_below(symbols)
         chosen = {
-            f"{a}-{b}": given[a, b] if self._names_overlap(a, b) else overlaps[a, b]
-            for a, b in ordered
+            f"{a}-{b}": overlaps[a, b] if given is None else given
+            for a, b in combinations_with_replacement(symbols, 2)
+            for given in [_given(self.overlap_distances, a, b)]
         }
         volume = self.target_volume_per_atom or self._estimated_volume(symbols, anions)
         changes = {"overlap_distances": chosen, "target_volume_per_atom": volume}
         return self.model_copy(update=changes)
-
-    def _names_overlap(self, first: str, second: str) -> bool:
-        """Return whether the settings have an overlap distance of two elements."""
-        return bool({f"{first}-{second}", f"{second}-{first}"} & set(self.overlap_distances))
 
     def target_volume(self, elements: Iterable[str]) -> float:
         """Return the target volume of overlap removal in a chemical system, A^3/atom."""
@@ -209,6 +202,11 @@ class GeometryLimits(Settings):
 
 CHEMISTRY = GeometryLimits()
 """The limits that follow from the elements alone."""
+
+
+def _given(distances: Mapping[str, float], first: str, second: str) -> float | None:
+    """Return the distance of two elements, in either order, in the settings, or None."""
+    return distances.get(f"{first}-{second}", distances.get(f"{second}-{first}"))
 
 
 def split_pair(key: str) -> Pair:

@@ -20,6 +20,23 @@ MAX_ELEMENTS = 5
 """Largest number of elements of a subsystem; the number of subsystems grows steeply with it."""
 
 
+def subsystems(
+    elements: Iterable[str], smallest: int = 1, largest: int | None = None
+) -> list[tuple[str, ...]]:
+    """Return the chemical systems of these elements, fewest elements first.
+
+    Parameters
+    ----------
+    elements
+        Symbols; each system has them in alphabetical order.
+    smallest, largest
+        Numbers of elements of a system; None: no upper limit.
+    """
+    symbols = sorted(set(elements))
+    sizes = range(smallest, min(len(symbols), largest or len(symbols)) + 1)
+    return [subset for size in sizes for subset in combinations(symbols, size)]
+
+
 def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> list[str]:
     """Return the subsystems of two to five elements that may have compounds and are not covered.
 
@@ -35,10 +52,8 @@ def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> lis
     Chemical systems, fewest elements first. Systems that are known to have no compounds are
     omitted.
     """
-    symbols = sorted(elements)
     excluded = {*covered, *_without_compounds()}
-    sizes = range(2, min(len(symbols), MAX_ELEMENTS) + 1)
-    systems = ["-".join(subset) for size in sizes for subset in combinations(symbols, size)]
+    systems = ["-".join(subset) for subset in subsystems(elements, 2, MAX_ELEMENTS)]
     return [system for system in systems if system not in excluded]
 
 

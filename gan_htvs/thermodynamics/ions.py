@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import cache, cached_property
 from itertools import chain
@@ -15,6 +14,7 @@ from pymatgen.core.ion import Ion
 
 from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import checked_hash
 from gan_htvs.core.settings import first_problem, read_mapping
 
 if TYPE_CHECKING:
@@ -214,11 +214,7 @@ def _read(path: Path, sha256: str | None) -> IonSet:
         If the file cannot be read, is invalid or has another hash.
     """
     document = read_mapping(path, "docs/stability.md describes files of aqueous ions")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if sha256 not in (None, digest):
-        raise UserError(
-            f"pourbaix.ion_file {path}: has the hash {digest}, not {sha256}; restore it."
-        )
+    checked_hash(path, sha256, "pourbaix.ion_file")
     try:
         return IonSet.model_validate(document)
     except ValidationError as error:

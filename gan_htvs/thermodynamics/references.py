@@ -66,6 +66,14 @@ class ReferencePhase(MSONable):
         return self.pinned_energy_per_atom
 
 
+def safe_label(label: str) -> str:
+    """Return a label of a source as part of the name of a phase.
+
+    Names are keys of MongoDB documents, in which dots and dollar signs have a meaning.
+    """
+    return label.translate(str.maketrans(".$", "__"))
+
+
 def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
     """Return the shipped reference phases of a chemical system and its subsystems.
 
@@ -99,6 +107,11 @@ def missing_from_package(elements: Iterable[str]) -> str | None:
             "look too stable"
         )
     return None
+
+
+def uncovered_by(phases: Iterable[ReferencePhase], elements: Iterable[str]) -> list[str]:
+    """Return the subsystems of these elements that may have compounds, but have no phase."""
+    return uncovered_subsystems(elements, {phase.structure.chemical_system for phase in phases})
 
 
 def reference_set(

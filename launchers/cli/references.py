@@ -23,13 +23,13 @@ def references(campaign_file: cli.CampaignFile, as_json: cli.AsJson = False) -> 
     Phases of a database are written to the file references.path, beside the campaign file by
     default. Copy this file to a machine without network. To fetch the phases again, delete it.
     """
-    from gan_htvs.thermodynamics.coverage import incomplete_hull_warning, uncovered_subsystems
+    from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
     from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
+    from gan_htvs.thermodynamics.references import uncovered_by
 
     campaign = cli.read_campaign(campaign_file)
     phases = phases_of(campaign)
-    systems = {phase.structure.chemical_system for phase in phases}
-    missing = uncovered_subsystems(campaign.chemical_system.elements, systems)
+    missing = uncovered_by(phases, campaign.chemical_system.elements)
     rows = [_row(phase) for phase in phases]
     if as_json:
         document = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pymatgen.core import Composition
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.hashing import hash_of_path
+from gan_htvs.core.hashing import checked_hash
 from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.ions import ion_set_of, required_reference_solids
 from gan_htvs.thermodynamics.reference_sources.fetched_file import Provenance
@@ -182,7 +182,9 @@ def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[Refe
             f"references.path: the phases of source {settings.source!r} are not fetched yet; read "
             "the campaign from its file."
         )
-    sha256 = _checked_hash(path, settings.sha256)
+    if not path.exists():
+        raise UserError(f"references.path {path}: does not exist; restore it.")
+    sha256 = checked_hash(path, settings.sha256, "references.path")
     if settings.source == "folder":
         return _folder(path, sha256)
     if settings.source == "file":
@@ -201,18 +203,6 @@ def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[Refe
             "settings, or name a new file."
         )
     return fetched.phases
-
-
-def _checked_hash(path: Path, sha256: str | None) -> str:
-    """Return the hash of a file or folder, or raise an error if it is not the recorded one."""
-    if not path.exists():
-        raise UserError(f"references.path {path}: does not exist; restore it.")
-    current = hash_of_path(path)
-    if sha256 not in (None, current):
-        raise UserError(
-            f"references.path {path}: has the hash {current}, not {sha256}; restore it."
-        )
-    return current
 
 
 # Cached by hash: a campaign reads its phases several times, and reducing cells takes a while.

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import combinations
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from pymatgen.core import Element, Structure
+from pymatgen.core import Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.text import MAX_LINE_LENGTH
 from gan_htvs.structures.structure_files import unusable_reason
 from gan_htvs.structures.symmetry import primitive_cell, without_properties
+from gan_htvs.thermodynamics.coverage import subsystems
 from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, Provenance
-from gan_htvs.thermodynamics.references import ReferencePhase
+from gan_htvs.thermodynamics.references import ReferencePhase, safe_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -110,12 +110,6 @@ PROVIDERS = {
 def provider_of(name: str) -> Provider:
     """Return the provider of a name in :data:`PROVIDERS`, or of a base URL."""
     return PROVIDERS.get(name) or Provider(name, name.rstrip("/"))
-
-
-def subsystems(elements: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return all chemical systems of these elements, single elements first."""
-    symbols = sorted({Element(symbol).symbol for symbol in elements})
-    return [subset for size in range(1, len(symbols) + 1) for subset in combinations(symbols, size)]
 
 
 def fetch_optimade(
@@ -235,7 +229,7 @@ def _phase_or_reason(
     cell = primitive_cell(structure)
     label = str(resource["id"])
     return ReferencePhase(
-        name=f"{cell.composition.reduced_formula} {label}".replace(".", "_"),
+        name=f"{cell.composition.reduced_formula} {safe_label(label)}",
         structure=cell,
         source=f"{provider.name} {label}",
     )

@@ -19,7 +19,7 @@ from gan_htvs.structures.symmetry import primitive_cell, without_properties
 from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, parse_fetched
 from gan_htvs.thermodynamics.reference_sources.optimade import structure_of_resource
-from gan_htvs.thermodynamics.references import ReferencePhase
+from gan_htvs.thermodynamics.references import ReferencePhase, safe_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,6 @@ LABELS = ("material_id", "entry_id", "name", "label", "id")
 """Keys that name an entry of a file, the first one with a value is used."""
 
 _SUFFIX = re.compile(r"\.(cif|poscar|vasp)$", re.IGNORECASE)
-_NOT_IN_KEYS = re.compile(r"[.$]")
 
 
 class _Entry(NamedTuple):
@@ -255,8 +254,7 @@ def _phases(
     for label, structure, source in labeled:
         cell = primitive_cell(structure)
         formula = cell.composition.reduced_formula
-        # Dots and dollar signs have a meaning in the keys of a MongoDB document.
-        stem = _NOT_IN_KEYS.sub("_", _SUFFIX.sub("", label))
+        stem = safe_label(_SUFFIX.sub("", label))
         base = stem if formula in stem else f"{formula} {stem}"
         name = next(n for n in chain([base], (f"{base} #{i}" for i in count(2))) if n not in phases)
         phases[name] = ReferencePhase(name=name, structure=cell, source=source)

@@ -18,13 +18,14 @@ from gan_htvs.campaign.compositions import describe_cells
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.calculators import SHIPPED
-from gan_htvs.thermodynamics.coverage import incomplete_hull_warning, uncovered_subsystems
+from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
 from gan_htvs.thermodynamics.ions import (
     ion_set_of,
     required_reference_solids,
     unavailable_reason,
 )
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
+from gan_htvs.thermodynamics.references import uncovered_by
 from launchers.monitor.doctor import database_checks as database
 from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.doctor import software_checks as software
@@ -67,13 +68,9 @@ def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) ->
     """
     campaign = None
     if campaign_file is not None:
-        from gan_htvs.campaign.campaign_file import parse_campaign, with_reference_file
+        from gan_htvs.campaign.campaign_file import parse_campaign, with_file_paths
 
-        campaign = with_reference_file(campaign_file, parse_campaign(campaign_file))
-        if (path := campaign.pourbaix.ion_file) is not None:
-            located = {"ion_file": campaign_file.resolve().parent / path.expanduser()}
-            pourbaix = campaign.pourbaix.model_copy(update=located)
-            campaign = campaign.model_copy(update={"pourbaix": pourbaix})
+        campaign = with_file_paths(campaign_file, parse_campaign(campaign_file))
     database_severity = Severity.WARNING if campaign is None else Severity.FAILURE
     with DatabaseSession() as session:
         on_machine = machine_checks(campaign, workdir)
@@ -146,8 +143,7 @@ def reference_phases(campaign: Campaign) -> Finding:
         path = campaign.references.path
         return skipped(f"{path} does not exist yet; `gan-htvs references` or `run` fetches it")
     phases = phases_of(campaign)
-    covered = {phase.structure.chemical_system for phase in phases}
-    if gap := incomplete_hull_warning(uncovered_subsystems(system.elements, covered)):
+    if gap := incomplete_hull_warning(uncovered_by(phases, system.elements)):
         fix = "check that these systems have no compounds, or add reference phases"
         return warning(gap.removesuffix("."), fix)
     return ok(f"{len(phases)} of {system.chemsys}")
