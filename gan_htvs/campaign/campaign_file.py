@@ -26,9 +26,8 @@ from gan_htvs.thermodynamics.reference_sources.fetched_file import write_fetched
 from gan_htvs.thermodynamics.references import missing_from_package
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gan_htvs.core.pourbaix_stability import PourbaixSettings
+    from gan_htvs.thermodynamics.reference_sources.optimade import OnProgress
 
 ANY_OXIDATION_STATE = (-8.0, 9.0)
 """Lowest and highest average oxidation state in campaigns of given structures."""
@@ -46,9 +45,7 @@ FETCHED_REFERENCES = Path("references.json")
 """Default file of fetched reference phases, beside campaign.yaml."""
 
 
-def read_campaign(
-    path: str | Path, on_progress: Callable[[int, int], None] | None = None
-) -> Campaign:
+def read_campaign(path: str | Path, on_progress: OnProgress = lambda *_: None) -> Campaign:
     """Read and validate a campaign file, and locate and hash the files that it names.
 
     Reference phases of a database are fetched once and written to a file. The hash of that file is
@@ -59,7 +56,8 @@ def read_campaign(
     path
         campaign.yaml.
     on_progress
-        Called with the number of finished queries for reference phases and the total.
+        Called with the number of finished queries for reference phases and the total, and with a
+        note before a request to a busy server is repeated.
 
     Raises
     ------
@@ -198,9 +196,7 @@ def with_file_paths(campaign_file: Path, campaign: Campaign) -> Campaign:
     return campaign.model_copy(update=update)
 
 
-def _fetch_references(
-    campaign: Campaign, on_progress: Callable[[int, int], None] | None = None
-) -> None:
+def _fetch_references(campaign: Campaign, on_progress: OnProgress) -> None:
     """Fetch the reference phases of a campaign and write them to its file, unless it exists."""
     path = campaign.references.path
     if campaign.references.source in FETCHED_SOURCES and path is not None and not path.exists():

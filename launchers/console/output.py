@@ -123,8 +123,8 @@ class WorkProgress:
         self._bars.stop()
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Show that ``done`` of ``total`` items are done."""
-        self._show({label: (done, total, note)})
+        """Show that ``done`` of ``total`` items are done; a note is shown at once."""
+        self._show({label: (done, total, note)}, at_once=bool(note))
 
     def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
         """Show the progress of jobs by step."""
@@ -141,7 +141,7 @@ class WorkProgress:
                 steps[str(step)] = ended, counts.total(), " ".join(notes)
         self._show(steps)
 
-    def _show(self, items: Mapping[str, tuple[int, int, str]]) -> None:
+    def _show(self, items: Mapping[str, tuple[int, int, str]], *, at_once: bool = False) -> None:
         """Update the bars, or print a line for finished items and, at intervals, the others."""
         self._bars.start()
         lines, unfinished = [], []
@@ -158,7 +158,8 @@ class WorkProgress:
                 unfinished.append(text)
             elif not was_finished:
                 lines.append(text)
-        if unfinished and time.monotonic() - self._last_line > PLAIN_INTERVAL:
+        is_due = at_once or time.monotonic() - self._last_line > PLAIN_INTERVAL
+        if unfinished and is_due:
             lines.append("; ".join(unfinished))
         if self._bars.disable and lines:
             self._last_line = time.monotonic()

@@ -28,11 +28,12 @@ from gan_htvs.thermodynamics.references import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from gan_htvs.campaign.model import Campaign, ReferenceSettings
     from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases
+    from gan_htvs.thermodynamics.reference_sources.optimade import OnProgress
     from gan_htvs.thermodynamics.references import ReferencePhase
 
 SHIPPED_SOURCES = ("auto", "literature")
@@ -83,9 +84,7 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
     return [replace(phase, pinned_energy_per_atom=phase.energy_per_atom) for phase in phases]
 
 
-def fetch_phases(
-    campaign: Campaign, on_progress: Callable[[int, int], None] | None = None
-) -> FetchedPhases:
+def fetch_phases(campaign: Campaign, on_progress: OnProgress = lambda *_: None) -> FetchedPhases:
     """Fetch the reference phases of a campaign from the database of its settings.
 
     If the chemical system has aqueous ions, but no oxygen, its oxides are fetched, too, because
@@ -96,7 +95,8 @@ def fetch_phases(
     campaign
         Its source of reference phases is one of :data:`FETCHED_SOURCES`.
     on_progress
-        Called with the number of finished queries and the total.
+        Called with the number of finished queries and the total, and with a note before a request
+        to a busy server is repeated.
 
     Raises
     ------

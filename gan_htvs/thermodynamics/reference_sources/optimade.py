@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import BaseModel, Field, ValidationError
 from pymatgen.core import Structure
 
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import first_problem
 from gan_htvs.core.text import MAX_LINE_LENGTH
 from gan_htvs.structures.structure_files import unusable_reason
 from gan_htvs.structures.symmetry import primitive_cell, without_properties
@@ -46,6 +50,36 @@ N_PERIODIC = 3
 """Periodic dimensions of a crystal."""
 
 _PARAMETERS = re.compile(r"\?\S+?(?=:?(\s|$))")
+
+
+class OnProgress(Protocol):
+    """Function that shows the progress of queries."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """Show the number of finished queries, the total, and why a query takes long."""
+
+
+class _Link(BaseModel):
+    href: str
+
+
+class _Links(BaseModel):
+    next: str | _Link | None = None
+
+
+class _Meta(BaseModel):
+    data_available: int | None = None
+    data_returned: int | None = None
+    request_delay: float | None = None
+
+
+class _Page(BaseModel):
+    """The members of a response that the client reads, besides its data."""
+
+    meta: _Meta = Field(default_factory=_Meta)
+    links: _Links = Field(default_factory=_Links)
+    errors: list[Any] = []
+    included: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -84,11 +118,13 @@ class Provider:
         return text
 
     def energy_above_hull(self, resource: Mapping[str, Any]) -> float | None:
-        """Return the energy above hull of an entry, eV/atom; None: it has none."""
+        """Return the energy above hull of an entry, eV/atom; None: it has no finite number."""
         value: Any = resource["attributes"]
         for key in self.path:
             value = value.get(key) if isinstance(value, dict) else None
-        return value if isinstance(value, float | int) else None
+        if isinstance(value, bool) or not isinstance(value, float | int):
+            return None
+        return value if -math.inf < value < math.inf else None
 
 
 PROVIDERS = {
@@ -116,7 +152,7 @@ def fetch_optimade(
     elements: Iterable[str],
     provider_name: str,
     max_energy_above_hull: float,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = lambda *_: None,
     *,
     further: Iterable[tuple[str, ...]] = (),
 ) -> FetchedPhases:
@@ -134,7 +170,8 @@ def fetch_optimade(
     max_energy_above_hull
         Limit on the energies of the server, eV/atom.
     on_progress
-        Called with the number of finished queries and the total.
+        Called with the number of finished queries and the total, and with a note before a request
+        to a busy server is repeated.
     further
         Further chemical systems, without their subsystems.
 
@@ -157,18 +194,17 @@ def fetch_optimade(
     skipped: Counter[str] = Counter()
     n_entries = 0
     for done, system in enumerate(systems):
-        if on_progress:
-            on_progress(done, len(systems))
+        on_progress(done, len(systems))
         filters.append(provider.query(system, max_energy_above_hull))
-        for resource in _fetch(provider, filters[-1], "-".join(system)):
+        on_wait = partial(on_progress, done, len(systems))
+        for resource in _fetch(provider, filters[-1], "-".join(system), on_wait):
             n_entries += 1
             phase = _phase_or_reason(resource, provider, max_energy_above_hull)
             if isinstance(phase, str):
                 skipped[phase] += 1
             else:
                 phases[phase.name] = phase
-    if on_progress:
-        on_progress(len(systems), len(systems))
+    on_progress(len(systems), len(systems))
     provenance = Provenance(
         source="optimade",
         provider=provider_name,
@@ -235,9 +271,11 @@ def _phase_or_reason(
     )
 
 
-def _fetch(provider: Provider, query: str, chemsys: str) -> list[dict[str, Any]]:
+def _fetch(
+    provider: Provider, query: str, chemsys: str, on_wait: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """Return all entries of a query, following the pages of the response."""
-    client = _client(provider.base_url)
+    client = _client(provider.base_url, on_wait)
     response = client.get(query, endpoint="structures", response_fields=_fields(provider))
     results = response["structures"][query][provider.base_url]
     flaws = (_flaw(number, entry) for number, entry in enumerate(results["data"], 1))
@@ -286,8 +324,11 @@ def _fields(provider: Provider) -> list[str]:
     return [*STRUCTURE_FIELDS, *provider.path[:1]]
 
 
-def _client(base_url: str) -> Any:
-    """Open a silent client that repeats requests of a busy server, and fails if it stays busy."""
+def _client(base_url: str, on_wait: Callable[[str], None]) -> Any:
+    """Open a silent client that repeats requests to a busy server, and fails if it stays busy.
+
+    ``on_wait`` is called with a note before each repeated request.
+    """
     try:
         from optimade.client import OptimadeClient  # noqa: PLC0415 - slow import
         from requests import Session  # noqa: PLC0415 - requirement of the client
@@ -304,15 +345,19 @@ def _client(base_url: str) -> Any:
     class BoundedRetry(Retry):
         """Waits as long as a server asks for, up to a limit."""
 
-        def sleep_for_retry(self, response: Any) -> bool:
+        def sleep(self, response: Any = None) -> None:
             nonlocal waited
-            waited += self.get_retry_after(response) or 0.0
+            asked = (self.get_retry_after(response) if response else None) or 0.0
+            waited += asked
             if waited > MAX_WAIT_SECONDS:
                 raise RuntimeError(
                     f"{response.status}: the server is busy and asks to wait {waited:g} s, more "
                     f"than {MAX_WAIT_SECONDS:g} s"
                 )
-            return super().sleep_for_retry(response)
+            if seconds := asked or self.get_backoff_time():
+                problem = "server busy" if response else "no answer"
+                on_wait(f"{problem}, trying again in {seconds:g} s")
+            super().sleep(response)
 
     class PatientSession(Session):
         """Session that waits before it repeats a request, and checks the pages of a query."""
@@ -331,8 +376,8 @@ def _client(base_url: str) -> Any:
                 raise RuntimeError("the link to the next page leads to one that was read before")
             self.pages.add(url)
             response = super().get(url, **options)
-            if response.ok and not _has_data(response):
-                raise RuntimeError("the response has no list of data")
+            if response.ok and (flaw := _flaw_of_page(response)) is not None:
+                raise RuntimeError(flaw)
             return response
 
     client = OptimadeClient(
@@ -348,12 +393,18 @@ def _client(base_url: str) -> Any:
     return client
 
 
-def _has_data(response: Any) -> bool:
-    """Return whether a response has a list of entries, or errors, which the client reports."""
+def _flaw_of_page(response: Any) -> str | None:
+    """Return why the client cannot read a response, or None."""
     try:
         document = response.json()
     except ValueError:
-        return False
-    if not isinstance(document, dict):
-        return False
-    return bool(document.get("errors")) or isinstance(document.get("data"), list)
+        document = None
+    if not isinstance(document, dict) or not (
+        document.get("errors") or isinstance(document.get("data"), list)
+    ):
+        return "the response has no list of data"
+    try:
+        _Page.model_validate(document, strict=True)
+    except ValidationError as error:
+        return f"the response is malformed: {first_problem(error)}"
+    return None

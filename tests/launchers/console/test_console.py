@@ -25,6 +25,15 @@ def test_completion_is_one_line_without_a_terminal():
     assert text.getvalue() == "relaxing 3/3\n"
 
 
+def test_notes_are_shown_at_once_without_a_terminal():
+    text = io.StringIO()
+    with WorkProgress(Console(file=text)) as show:
+        show("queries", 0, 3)
+        show("queries", 0, 3, "server busy")
+        show("queries", 1, 3)
+    assert text.getvalue() == "queries 0/3, server busy\n"
+
+
 def test_terminal_shows_one_bar_per_label():
     text = io.StringIO()
     with WorkProgress(Console(file=text, force_terminal=True, width=80)) as show:

@@ -257,6 +257,11 @@ def answering():
             },
             "leads to one that was read before",
         ),
+        ({"data": [], "meta": None}, "malformed: meta: must be a mapping"),
+        ({"data": [], "meta": {"data_returned": "5"}}, "malformed: meta.data_returned: "),
+        ({"data": [], "links": None}, "malformed: links: must be a mapping"),
+        ({"data": [], "links": {"next": {}}}, "malformed: links.next"),
+        ({"data": [], "errors": None}, "malformed: errors: "),
     ],
 )
 def test_malformed_answer_is_a_user_error(answering, document, problem):
@@ -264,6 +269,7 @@ def test_malformed_answer_is_a_user_error(answering, document, problem):
     with pytest.raises(UserError, match=problem) as error:
         fetch_optimade(["Ca"], url, 0.05)
     assert url in str(error.value)
+    assert "Error:" not in str(error.value)
 
 
 def test_empty_subsystem_is_no_error(answering):
@@ -274,6 +280,27 @@ def test_long_wait_of_a_busy_server_is_a_user_error(answering):
     url = answering({}, 429, Retry_After="3600")
     with pytest.raises(UserError, match=r"429: .* wait 3600 s"):
         fetch_optimade(["Ca"], url, 0.05)
+
+
+def test_waiting_for_a_busy_server_is_shown(answering, monkeypatch):
+    monkeypatch.setattr(optimade, "N_RETRIES", 1)
+    url, steps = answering({}, 429, Retry_After="1"), []
+    with pytest.raises(UserError, match="429"):
+        fetch_optimade(["Ca"], url, 0.05, lambda *step: steps.append(step))
+    assert steps == [(0, 1), (0, 1, "server busy, trying again in 1 s")]
+
+
+@pytest.mark.parametrize(
+    "energy", [float("nan"), float("inf"), -float("inf"), "0.01", None, [], True]
+)
+def test_energies_that_are_no_finite_number_count_as_missing(answering, monkeypatch, energy):
+    resource = {"id": "mp-1"} | OptimadeStructureAdapter.get_optimade_structure(CALCIUM.copy())
+    resource["attributes"]["_alexandria_hull_distance"] = energy
+    server = replace(PROVIDERS["alexandria"], base_url=answering({"data": [resource]}))
+    monkeypatch.setitem(PROVIDERS, "alexandria", server)
+    fetched = fetch_optimade(["Ca"], "alexandria", 0.05)
+    assert fetched.phases == []
+    assert fetched.provenance.skipped == {"no energy above hull": 1}
 
 
 def test_atoms_at_one_place_are_skipped(answering):
