@@ -58,7 +58,8 @@ class PourbaixStability(Document):
         description="decomposition energy at each pH, eV/atom; negative below the diagram"
     )
     settings: PourbaixSettings = Field(
-        description="potential, grid, concentration, solid filter, hydroxides"
+        description="potential, grid, concentration, solid filter, hydroxides, table of ions; "
+        "`ion_file` has the name of the file without its folder"
     )
     ion_set: str = Field(description="version of the table of ions")
     level_of_theory: str = Field(description="level of theory of the solids")

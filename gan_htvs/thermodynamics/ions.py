@@ -14,7 +14,7 @@ from pymatgen.core.ion import Ion
 
 from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.hashing import checked_hash
+from gan_htvs.core.hashing import checked_hash, hash_of_path
 from gan_htvs.core.settings import first_problem, read_mapping
 
 if TYPE_CHECKING:
@@ -128,6 +128,17 @@ def ion_set_of(settings: PourbaixSettings) -> IonSet:
             "version that the campaign was started with."
         )
     return _read(ION_SETS / f"{settings.ion_set}.yaml", None)
+
+
+def portable_settings(settings: PourbaixSettings) -> PourbaixSettings:
+    """Return settings with the name and hash of ``ion_file`` instead of its path.
+
+    Results are stored with them, because paths differ between machines.
+    """
+    if (file := settings.ion_file) is None:
+        return settings
+    sha256 = settings.sha256 or hash_of_path(file)
+    return settings.model_copy(update={"ion_file": Path(file.name), "sha256": sha256})
 
 
 def required_reference_solids(elements: Iterable[str], ion_set: IonSet) -> tuple[str, ...]:

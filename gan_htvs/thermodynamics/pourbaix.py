@@ -33,7 +33,12 @@ from pymatgen.core.entries import ComputedEntry
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixStability
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
-from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of, unavailable_reason
+from gan_htvs.thermodynamics.ions import (
+    SOLVENT,
+    ion_set_of,
+    portable_settings,
+    unavailable_reason,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,6 +85,7 @@ class PourbaixAnalyzer:
         self.reference_set = reference_set
         self.settings = settings
         self.ion_set = ion_set_of(settings)
+        self._stored_settings = portable_settings(settings)
         self._ph = np.linspace(settings.ph_min, settings.ph_max, settings.ph_points)
         self._potential_vs_she = settings.potential_vs_rhe - PREFAC * self._ph
         formulas = [entry.formula for entry in reference_set.entries]
@@ -136,7 +142,7 @@ class PourbaixAnalyzer:
                 decomposes_to=products,
                 ph=ph,
                 decomposition_energies=tuple(row),
-                settings=self.settings,
+                settings=self._stored_settings,
                 ion_set=self.ion_set.version,
                 level_of_theory=self.reference_set.level_of_theory,
             )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from pymatgen.core.entries import ComputedEntry
 from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
 
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import hash_of_path
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.ions import ion_set_of
 from gan_htvs.thermodynamics.pourbaix import (
@@ -72,6 +74,20 @@ def _measured_formation_energies() -> dict[str, float]:
         entropy = ELEMENTAL_ENTROPIES["O"] * composition.get_atomic_fraction("O")
         energies[formula] = per_atom - entropy
     return energies
+
+
+def test_results_have_the_name_and_hash_of_a_file_of_ions(chgnet_column, tmp_path):
+    shipped = PourbaixSettings(ion_set="mg-mn-v-nbs270-1")
+    file = tmp_path / "ions.yaml"
+    table = ion_set_of(shipped).model_copy(update={"version": "mine-1"})
+    file.write_text(table.model_dump_json())
+    settings = PourbaixSettings(ion_file=file)
+    stability = PourbaixAnalyzer(chgnet_column, settings).stability("MgO", -3.06)
+    assert stability.settings.ion_file == Path("ions.yaml")
+    assert stability.settings.sha256 == hash_of_path(file)
+    assert str(tmp_path) not in stability.model_dump_json()
+    expected = PourbaixAnalyzer(chgnet_column, shipped).stability("MgO", -3.06)
+    assert stability.minimum == expected.minimum
 
 
 @pytest.fixture(scope="module")
