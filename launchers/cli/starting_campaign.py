@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib import resources
-from itertools import islice, product
-from math import gcd
+from itertools import product
+from math import prod
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+from pymatgen.analysis.bond_valence import PRIOR_PROB
 from pymatgen.core import Element
 
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts, find_anions
@@ -29,6 +30,10 @@ MAX_CATIONS, MAX_ANIONS = 8, 12
 """Maximum number of atoms of each element in the cell, as in the Mg-Mn-O campaign."""
 
 N_CELLS = 3
+"""Largest number of compositions."""
+
+MIN_SHARE = 0.05
+"""Smallest share of a typical oxidation state among the cations of an element."""
 
 FETCHED_REFERENCES = """
 # The package does not have all reference phases of $chemsys. The first command that reads this file
@@ -39,6 +44,9 @@ references: {source: optimade}
 
 ANION_HERE = """
 # $element is an anion here. In polyanions with $other, write $element: [$state, $state]."""
+
+CENTER_HERE = """
+# $element is the center of polyanions with O here. As an anion, write $element: [-2, -2]."""
 
 NO_IONS = """
 # The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. You can
@@ -68,17 +76,16 @@ def starting_campaign(chemsys: str) -> str:
         )
     if set(symbols) == set(SHIPPED_SYSTEM.split("-")):
         return (templates / "demo.yaml").read_text(encoding="utf-8")
-    states = {symbol: _common_states(symbol, symbols) for symbol in symbols}
-    system = ChemicalSystem(
-        caps={s: MAX_ANIONS if max(states[s], default=0) < 0 else MAX_CATIONS for s in symbols}
-    )
+    states = {symbol: _typical_states(symbol, symbols) for symbol in symbols}
+    anions = _anions(symbols)
+    caps = {symbol: MAX_ANIONS if symbol in anions else MAX_CATIONS for symbol in symbols}
+    system = ChemicalSystem(caps=caps)
     cells = _smallest_cells(system, states)
     if not cells:
         raise UserError(
-            f"--system {chemsys}: no composition with common oxidation states is charge-balanced; "
+            f"--system {chemsys}: no composition with typical oxidation states is charge-balanced; "
             "write a campaign.yaml with other oxidation_states by hand."
         )
-    formulas = [counts for counts in cells if gcd(*counts) == 1]
     template = Template((templates / "system.yaml").read_text(encoding="utf-8"))
     return template.substitute(
         chemsys=chemsys,
@@ -86,7 +93,7 @@ def starting_campaign(chemsys: str) -> str:
         caps=_in_one_line(system.caps),
         oxidation_states=_in_one_line({name: [min(s), max(s)] for name, s in states.items()}),
         notes_on_anions=_notes_on_anions(symbols),
-        compositions=_in_one_line([system.formula(counts) for counts in formulas]),
+        compositions=_in_one_line([system.formula(counts) for counts in cells]),
         first=system.formula(cells[0]),
         n_first=sum(cells[0]),
         max_atoms=max(map(sum, cells)),
@@ -94,44 +101,79 @@ def starting_campaign(chemsys: str) -> str:
     )
 
 
-def _common_states(symbol: str, symbols: list[str]) -> list[int]:
-    """Return the common oxidation states with the sign that an element has in the system.
+def _typical_states(symbol: str, symbols: list[str]) -> dict[int, float]:
+    """Return the typical oxidation states of an element in the system, with their shares.
 
-    Some d and f elements have only one, such as V(V) and U(VI). They also get those of crystals in
-    the ICSD except the lowest, which is rare: V(III) to V(V), but no La(II) or Ni(I).
-
-    Anions are those of :func:`find_anions`; in systems without them, the most electronegative
-    element is the anion. The centers of polyanions, such as C in carbonates, have their highest
-    state.
+    The shares are those of the ICSD (pymatgen's ``PRIOR_PROB``). Metals have the states of at least
+    ``MIN_SHARE`` of their cations: V(III) to V(V), Cu(I) and Cu(II), but no Mn(VII). Anions and the
+    centers of polyanions have their most frequent state: S(-II) in sulfides, S(VI) in sulfates.
+    Elements that the table lacks, such as Pt, have the common states of pymatgen.
     """
-    anions = find_anions(symbols) or {max(symbols, key=lambda s: Element(s).X)}
-    sign = -1 if symbol in anions else 1
-    element = Element(symbol)
-    states = [state for state in element.common_oxidation_states if sign * state > 0]
-    if sign > 0 and len(states) == 1 and element.block in ("d", "f"):
-        known = sorted(state for state in element.icsd_oxidation_states if state > 0)
-        states = sorted({*states, *known[1:]})
-    return states[-1:] if sign > 0 and center_elements([symbol]) else states
+    sign = -1 if symbol in _anions(symbols) else 1
+    common = [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
+    numbers = {
+        int(species.oxi_state): number
+        for species, number in PRIOR_PROB.items()
+        if species.element.symbol == symbol and sign * species.oxi_state > 0
+    }
+    if sign < 0:  # Zintl anions are not typical
+        numbers = {state: number for state, number in numbers.items() if state in common}
+    if not numbers:
+        return dict.fromkeys(common, 1.0)
+    if sign < 0 or center_elements([symbol]):
+        return {max(numbers, key=lambda state: numbers[state]): 1.0}
+    total = sum(numbers.values())
+    shares = {state: number / total for state, number in sorted(numbers.items())}
+    return {state: share for state, share in shares.items() if share >= MIN_SHARE}
+
+
+def _anions(symbols: list[str]) -> frozenset[str]:
+    """Return the anions of the system.
+
+    Chalcogens beside O are the centers of polyanions, as in sulfates. In systems without the anions
+    of :func:`find_anions`, the most electronegative element is the anion.
+    """
+    anions = find_anions(symbols) or frozenset({max(symbols, key=lambda s: Element(s).X)})
+    return anions - _chalcogens_beside_oxygen(symbols)
+
+
+def _chalcogens_beside_oxygen(symbols: list[str]) -> frozenset[str]:
+    chalcogens = frozenset(symbol for symbol in symbols if Element(symbol).is_chalcogen)
+    return chalcogens - {"O"} if "O" in chalcogens else frozenset()
 
 
 def _notes_on_anions(symbols: list[str]) -> str:
     """Return notes on the elements that are either anions or the centers of polyanions."""
-    anions = sorted(find_anions(symbols), key=lambda s: Element(s).X)
+    anions = sorted(_anions(symbols), key=lambda s: Element(s).X)
     notes = [
         Template(ANION_HERE).substitute(element=anion, other=anions[-1], state=highest)
         for anion in anions[:-1]
         if (highest := max(Element(anion).common_oxidation_states)) > 0
     ]
+    centers = sorted(_chalcogens_beside_oxygen(symbols))
+    notes += [Template(CENTER_HERE).substitute(element=center) for center in centers]
     return "".join(notes)
 
 
-def _smallest_cells(system: ChemicalSystem, states: Mapping[str, list[int]]) -> list[Counts]:
-    """Return the smallest cells that are neutral with one oxidation state for each element."""
+def _smallest_cells(
+    system: ChemicalSystem, states: Mapping[str, Mapping[int, float]]
+) -> list[Counts]:
+    """Return the smallest neutral cell of each of the most frequent combinations of states.
+
+    In a combination, each element has one oxidation state. Smallest cells are first.
+    """
     ranges = [range(1, cap + 1) for cap in system.max_counts]
-    combinations = np.reshape(list(product(*states.values())), (-1, len(states))).T
-    smallest_first = sorted(product(*ranges), key=sum)
-    neutral = (counts for counts in smallest_first if not (counts @ combinations).all())
-    return list(islice(neutral, N_CELLS))
+    cells = np.array(sorted(product(*ranges), key=sum))
+    combinations = product(*(shares.items() for shares in states.values()))
+    most_frequent_first = sorted(
+        combinations, key=lambda pairs: prod(share for _, share in pairs), reverse=True
+    )
+    smallest: list[Counts] = []
+    for pairs in most_frequent_first:
+        is_neutral = cells @ [state for state, _ in pairs] == 0
+        if is_neutral.any():
+            smallest.append(tuple(cells[is_neutral.argmax()].tolist()))
+    return sorted(list(dict.fromkeys(smallest))[:N_CELLS], key=sum)
 
 
 def _references(symbols: list[str], chemsys: str) -> str:
