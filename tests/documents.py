@@ -16,6 +16,7 @@ from gan_htvs.core.stages import Stage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
 
 
@@ -60,10 +61,12 @@ CAMPAIGN = validate_campaign(
 )
 
 
-def store_campaign(databases: Databases, candidates: Iterable[Candidate]) -> None:
-    """Store the settings of ``CAMPAIGN``, and candidates."""
+def store_campaign(
+    databases: Databases, candidates: Iterable[Candidate], campaign: Campaign = CAMPAIGN
+) -> None:
+    """Store the settings of a campaign, and candidates."""
     with databases.store("campaigns", key="name") as store:
-        store.update([{"name": CAMPAIGN.name, "settings": CAMPAIGN.model_dump(mode="json")}])
+        store.update([{"name": campaign.name, "settings": campaign.model_dump(mode="json")}])
     with databases.store("candidates", key="candidate_id") as store:
         store.update([encode(candidate) for candidate in candidates])
 

@@ -281,6 +281,16 @@ class ReferenceSettings(Settings):
                 return f"{self.source} {self.path.name}" if self.path else self.source
         return self.source
 
+    @property
+    def completeness_warning(self) -> str | None:
+        """Warning that the phases of the user may be incomplete; None for other sources."""
+        if self.source not in OWN_REFERENCES:
+            return None
+        return (
+            f"The reference phases are your own ({self.origin}), and it is unknown whether they "
+            "are complete: candidates look too stable if a competing phase is missing."
+        )
+
 
 class Campaign(Settings):
     """Contents of campaign.yaml."""

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs import __version__
-from gan_htvs.campaign.model import OWN_REFERENCES
 from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
 from gan_htvs.results.funnel import PUBLISHED_COLUMN
@@ -143,12 +142,8 @@ def _caveats(campaign: Campaign) -> Iterator[str]:
             "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, for the lowest-energy magnetic "
             "ordering among those computed."
         )
-    if campaign.references.source in OWN_REFERENCES:
-        yield (
-            f"The reference phases are your own ({campaign.references.origin}), and the program "
-            "cannot know whether they are complete: candidates appear too stable if a competing "
-            "phase is missing."
-        )
+    if (warning := campaign.references.completeness_warning) is not None:
+        yield warning
     yield "Aqueous stability is thermodynamic; kinetics and passivation are not included."
     yield "Temperature and phonons are not included: structures may be dynamically unstable."
 

@@ -82,6 +82,8 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     out.print(funnel_table(campaign, funnel))
     if funnel.hull_warning is not None:
         note(funnel.hull_warning)
+    if (warning := campaign.references.completeness_warning) is not None:
+        note(warning)
     if funnel.implausible_warning is not None:
         note(funnel.implausible_warning)
     if funnel.caveat is not None:

@@ -148,7 +148,7 @@ def candidates(
     from gan_htvs.results.filters import Filters
     from gan_htvs.results.store import CandidateStore
     from launchers.console.quantities import counted
-    from launchers.launchpad.registry import registered
+    from launchers.launchpad.registry import reference_warnings, registered
 
     filters: dict[str, Any] = {name: context.params.get(name) for name in Filters.model_fields}
     filters["stage"] = stage or None
@@ -172,12 +172,15 @@ def candidates(
             return
         rows = store.rows(**order, **filters)
         n_all = len(rows) or store.count()
+        warnings = reference_warnings(databases, (row["campaign"] for row in rows))
     if output == "json":
         typer.echo(json.dumps(rows, indent=2, default=str))
     elif output == "csv":
         console.write_csv(rows)
     else:
         console.print_candidates(rows, n_all)
+        for warning in warnings:
+            console.note(warning)
 
 
 @cli.command(

@@ -13,7 +13,7 @@ from gan_htvs.core.versions import versions
 from gan_htvs.thermodynamics.ions import ion_set_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
@@ -151,6 +151,14 @@ def registered(databases: Databases, name: str | None) -> Campaign:
         names = ", ".join(document["name"] for document in documents)
         raise UserError(f"name one campaign; this database has: {names}.")
     return read_stored_campaign(documents[0])
+
+
+def reference_warnings(databases: Databases, names: Iterable[str]) -> list[str]:
+    """Return the warnings of these campaigns that their reference phases may be incomplete."""
+    chosen = set(names)
+    campaigns = (campaign for campaign, _ in submissions(databases) if campaign.name in chosen)
+    warnings = (campaign.references.completeness_warning for campaign in campaigns)
+    return list(dict.fromkeys(filter(None, warnings)))
 
 
 def workflows_at_once_of(databases: Databases, name: str) -> int:

@@ -14,6 +14,7 @@ from gan_htvs.core.stages import Step
 from gan_htvs.results.store import CandidateStore
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
 from launchers.launchpad.jobs import UUID
+from launchers.launchpad.registry import reference_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,12 +49,15 @@ class History:
         The relaxation in the prescreen; None without a prescreen.
     relaxed
         The evaluated structure; None if the candidate was not evaluated.
+    reference_warning
+        Warning that the reference phases may be incomplete; None if they are not the user's own.
     """
 
     candidate: Candidate
     jobs: list[QueuedJob]
     relaxation: RelaxationResult | None = None
     relaxed: RelaxedStructure | None = None
+    reference_warning: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the candidate's document with both relaxations and the jobs."""
@@ -109,6 +113,7 @@ def read_history(databases: Databases, candidate_id: str) -> History:
         jobs,
         _latest(RelaxationResult, relaxations),
         _latest(RelaxedStructure, evaluated),
+        next(iter(reference_warnings(databases, [candidate.campaign])), None),
     )
 
 
@@ -150,6 +155,7 @@ def _lines(history: History) -> Iterator[Line]:
         yield "volume change", _text("{:+.1%}", relaxed.volume_change)
         yield "moments", _moments(relaxed)
     yield from _results(candidate)
+    yield "references", history.reference_warning or ""
     for job in history.jobs:
         state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
         yield f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"

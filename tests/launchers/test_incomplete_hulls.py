@@ -9,6 +9,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from gan_htvs.campaign.model import ReferenceSettings
 from gan_htvs.core.document import encode
 from gan_htvs.core.stages import Stage
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
@@ -84,6 +85,30 @@ def test_files_have_a_field(call, tmp_path):
 def test_commands_warn(call, command, exit_code):
     output = text_of(call(*command, exit_code=exit_code))
     assert all(word in output for word in ("The hull is incomplete", "compound of Mn-O"))
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code"),
+    [(("candidates",), 0), (("show", "2" * 16), 0), (("funnel",), 0), (("status",), 1)],
+    ids=["candidates", "show", "funnel", "status"],
+)
+def test_own_reference_phases_are_noted(call, launchpad_file, tmp_path, command, exit_code):
+    assert "unknown whether" not in text_of(call(*command, exit_code=exit_code))
+    references = ReferenceSettings(source="file", path=tmp_path / "phases.json")
+    campaign = CAMPAIGN.model_copy(update={"references": references})
+    with open_databases(launchpad_file) as databases:
+        store_campaign(databases, [], campaign)
+    output = text_of(call(*command, exit_code=exit_code))
+    assert output.count("(file phases.json), and it is unknown whether") == 1
+
+
+def test_csv_and_json_have_no_note(call, launchpad_file, tmp_path):
+    references = ReferenceSettings(source="folder", path=tmp_path)
+    campaign = CAMPAIGN.model_copy(update={"references": references})
+    with open_databases(launchpad_file) as databases:
+        store_campaign(databases, [], campaign)
+    for form in ("csv", "json"):
+        assert call("candidates", "--format", form).stderr == ""
 
 
 def test_web_page_warns(stored):

@@ -101,6 +101,8 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     yield funnel_table(status.campaign, status.funnel)
     if status.funnel.hull_warning is not None:
         yield status.funnel.hull_warning
+    if (warning := status.campaign.references.completeness_warning) is not None:
+        yield warning
     if status.funnel.implausible_warning is not None:
         yield status.funnel.implausible_warning
     if status.funnel.caveat is not None:
