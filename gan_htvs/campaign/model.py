@@ -283,12 +283,12 @@ class ReferenceSettings(Settings):
 
     @property
     def completeness_warning(self) -> str | None:
-        """Warning that the phases of the user may be incomplete; None for other sources."""
+        """Warning that phases of a folder or file may be incomplete; None for other sources."""
         if self.source not in OWN_REFERENCES:
             return None
         return (
-            f"The reference phases are your own ({self.origin}), and it is unknown whether they "
-            "are complete: candidates look too stable if a competing phase is missing."
+            f"It is unknown whether the reference phases ({self.origin}) are complete: candidates "
+            "look too stable if a competing phase is missing."
         )
 
 

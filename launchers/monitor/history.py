@@ -50,7 +50,8 @@ class History:
     relaxed
         The evaluated structure; None if the candidate was not evaluated.
     reference_warning
-        Warning that the reference phases may be incomplete; None if they are not the user's own.
+        Warning that the reference phases may be incomplete; None if they are not from a folder or
+        file.
     """
 
     candidate: Candidate

@@ -93,13 +93,13 @@ def test_commands_warn(call, command, exit_code):
     ids=["candidates", "show", "funnel", "status"],
 )
 def test_own_reference_phases_are_noted(call, launchpad_file, tmp_path, command, exit_code):
-    assert "unknown whether" not in text_of(call(*command, exit_code=exit_code))
+    assert "It is unknown" not in text_of(call(*command, exit_code=exit_code))
     references = ReferenceSettings(source="file", path=tmp_path / "phases.json")
     campaign = CAMPAIGN.model_copy(update={"references": references})
     with open_databases(launchpad_file) as databases:
         store_campaign(databases, [], campaign)
     output = text_of(call(*command, exit_code=exit_code))
-    assert output.count("(file phases.json), and it is unknown whether") == 1
+    assert output.count("It is unknown whether the reference phases (file phases.json)") == 1
 
 
 def test_csv_and_json_have_no_note(call, launchpad_file, tmp_path):

@@ -221,7 +221,8 @@ def _fetched(path: Path, sha256: str) -> FetchedPhases:  # noqa: ARG001
     fetched = fetched_phases(read_json(path))
     if fetched is None:
         raise UserError(
-            f"references.path {path}: has no valid fetched phases; delete it to fetch them, or "
-            "write source: file for a file of your own."
+            f"references.path {path}: was not fetched by this version of gan-htvs; use it as your "
+            f"own file with `references: {{source: file, path: {path}}}`, or delete it to fetch "
+            "the phases."
         )
     return fetched

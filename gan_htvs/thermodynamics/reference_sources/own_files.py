@@ -71,8 +71,9 @@ def phases_of_file(path: Path, max_energy_above_hull: float) -> list[ReferencePh
     Parameters
     ----------
     path
-        File of structures, entries or documents as from the Materials Project, in a list or by
-        name, a response of an OPTIMADE server, or a file that this package has fetched.
+        File of structures, entries or documents as from the Materials Project, in a list (alone, or
+        as ``data`` or ``phases``) or by name, a response of an OPTIMADE server, or a file that this
+        package has fetched.
     max_energy_above_hull
         Entries are kept up to this energy, eV/atom, if the file has energies above hull, or
         energies of all its entries, elements included.
@@ -149,8 +150,9 @@ def _reject_constant(name: str) -> NoReturn:
 def _items(path: Path, document: Any) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
     """Yield the entries of a document with their keys, if it has keys."""
     pairs: Sequence[tuple[str | None, Any]]
-    if isinstance(document, dict) and isinstance(document.get("data"), list):
-        document = document["data"]
+    for key in ("data", "phases"):
+        if isinstance(document, dict) and isinstance(document.get(key), list):
+            document = document[key]
     if isinstance(document, dict) and not {"structure", "sites"} & document.keys():
         pairs = list(document.items())
     else:

@@ -212,7 +212,7 @@ def test_report_of_an_incomplete_hull_has_a_warning(report):
 
 
 def test_report_states_that_own_phases_may_be_incomplete(report, launchpad_file):
-    assert "your own" not in report(ranked("aa", "stable"))
+    assert "It is unknown whether" not in report(ranked("aa", "stable"))
     own = mg_o(prescreen={}, references={"source": "folder", "path": "my-phases"})
     with (
         open_databases(launchpad_file) as databases,
@@ -220,7 +220,7 @@ def test_report_states_that_own_phases_may_be_incomplete(report, launchpad_file)
     ):
         store.update([{"name": own.name, "settings": own.model_dump(mode="json")}])
     limitations = report(ranked("aa", "stable")).split("Limitations")[-1]
-    assert "your own (folder my-phases)" in limitations
+    assert "(folder my-phases) are complete" in limitations
 
 
 def test_figures_of_an_incomplete_hull_have_a_warning(funnel, launchpad_file):

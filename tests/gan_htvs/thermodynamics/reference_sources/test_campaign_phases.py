@@ -88,6 +88,15 @@ class TestOwnPhases:
         assert [phase.name for phase in phases] == ["O2", "Ca fcc", "CaO lime"]
         assert [phase.energy_per_atom for phase in phases] == [O2_ENERGY, None, None]
 
+    def test_fix_for_a_file_that_was_not_fetched_is_valid(self, campaign, phases_file):
+        phases = [{"name": name, "structure": phase.as_dict()} for name, phase in PHASES.items()]
+        phases_file.write_text(json.dumps({"kept_for": "Ca-O", "phases": phases}))
+        with pytest.raises(UserError, match=r"phases\.json: was not fetched") as error:
+            phases_of(campaign({"source": "materials_project", "path": "phases.json"}))
+        (section,) = re.findall(r"`(references: {[^`]*})`", str(error.value))
+        fixed = yaml.safe_load(section)["references"]
+        assert names(campaign(fixed)) == ["O2", "Ca fcc", "CaO lime"]
+
     def test_folder(self, campaign, tmp_path):
         for name, phase in PHASES.items():
             (tmp_path / "phases").mkdir(exist_ok=True)

@@ -68,6 +68,10 @@ class TestFile:
         path = write({"lime": LIME.as_dict(), "Ca fcc": CALCIUM.as_dict()}, "phases.json.gz")
         assert names(path) == ["CaO lime", "Ca fcc"]
 
+    def test_list_in_a_document(self, write):
+        phases = [{"name": "lime", "structure": LIME.as_dict(), "published_energy_per_atom": None}]
+        assert names(write({"kept_for": "Ca-O", "phases": phases})) == ["CaO lime"]
+
     def test_documents_of_the_materials_project(self, write):
         documents = [
             {"material_id": f"mp-{n}", "structure": s.as_dict(), "energy_above_hull": e}
