@@ -29,7 +29,7 @@ SHIPPED_SYSTEM = "Mg-Mn-O"
 MAX_CATIONS, MAX_ANIONS = 8, 12
 """Maximum number of atoms of each element in the cell, as in the Mg-Mn-O campaign."""
 
-N_CELLS = 3
+N_CELLS = 4
 """Largest number of compositions."""
 
 MIN_SHARE = 0.05

@@ -68,8 +68,8 @@ class _Links(BaseModel):
 
 
 class _Meta(BaseModel):
-    data_available: int | None = None
-    data_returned: int | None = None
+    data_available: float | None = None
+    data_returned: float | None = None
     request_delay: float | None = None
 
 
