@@ -130,6 +130,7 @@ class CampaignMaker(Maker):
             thresholds=thresholds,
             pourbaix=campaign.pourbaix,
             geometry=campaign.geometry,
+            accept_incomplete=engines.band_gap.accept_incomplete,
         )
         sample_makers = [
             SampleMaker(

@@ -50,6 +50,8 @@ class StabilityMaker(Maker):
         Aqueous conditions.
     geometry
         Limits for relaxed structures.
+    accept_incomplete
+        Whether a gap without one of its magnetic orderings passes the thresholds.
     routing
         Worker categories of the band-gap jobs, whose uuids are then hashes of their content;
         None: no categories.
@@ -83,6 +85,7 @@ class StabilityMaker(Maker):
     thresholds: Thresholds = field(default_factory=Thresholds)
     pourbaix: PourbaixSettings = field(default_factory=PourbaixSettings)
     geometry: GeometryLimits = field(default_factory=GeometryLimits)
+    accept_incomplete: bool = False
     routing: RoutingSettings | None = None
 
     def make(
@@ -190,7 +193,12 @@ class StabilityMaker(Maker):
         """Decide the stage again, with the band gap."""
         if band_gap is None or verdict.assessment is None:
             return verdict
-        stage, reason = decide(verdict.assessment, band_gap, self.thresholds)
+        stage, reason = decide(
+            verdict.assessment,
+            band_gap,
+            self.thresholds,
+            accept_incomplete=self.accept_incomplete,
+        )
         return verdict.model_copy(update={"band_gap": band_gap, "stage": stage, "reason": reason})
 
 

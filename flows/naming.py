@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 WITHOUT_EFFECT = frozenset(
     {
         "@version",
+        "accept_incomplete",
         "cpu_seconds",
         "device",
         "frozen_seconds",
         "max_errors",
+        "max_hybrid_evaluations",
+        "max_scf_iterations",
         "max_seconds",
         "mpi_command",
         "polling_seconds",
@@ -35,8 +38,9 @@ WITHOUT_EFFECT = frozenset(
         *PARALLEL_TAGS,
     }
 )
-"""Fields that do not change what a job computes: where it runs, its time limits, durations of
-earlier runs, and thresholds, because documents are built with the current thresholds."""
+"""Fields that do not change what a job computes: where it runs, limits of its time and work, which
+later runs may raise, durations of earlier runs, and thresholds, because documents are built with
+the current thresholds."""
 
 FILES = frozenset({"checkpoint", "path"})
 """Fields with the path of a file, ignored if its ``sha256`` is given too."""

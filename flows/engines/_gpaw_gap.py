@@ -31,16 +31,19 @@ SMEARING = 0.05
 BANDS_BESIDE_EDGES = 1
 """Bands on either side of the PBE gap that get HSE06 eigenvalues before any others."""
 
-ATTEMPTS: tuple[dict[str, Any], ...] = (
-    {"maxiter": 120},
+ATTEMPTS: tuple[tuple[int, dict[str, Any]], ...] = (
+    (120, {}),
     # Charge sloshing between Mn sites: slow, strongly preconditioned steps, and more empty
     # bands in case the first attempt had too few to converge the conduction band edge.
-    {
-        "maxiter": 300,
-        "mixer": {"name": "pulay", "beta": 0.02, "nmaxold": 8, "weight": 100.0},
-        "nbands": "150%",
-    },
+    (
+        sys.maxsize,
+        {
+            "mixer": {"name": "pulay", "beta": 0.02, "nmaxold": 8, "weight": 100.0},
+            "nbands": "150%",
+        },
+    ),
 )
+"""SCF iteration of the ordering at which each attempt ends, and its arguments of GPAW."""
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 """Rank of a process before MPI is started, in Open MPI, PMIx, MPICH and Slurm."""
@@ -56,6 +59,22 @@ NO_MPI = (
 
 class _Failure(Exception):  # noqa: N818 - a result, not a bug
     """An expected failure: the reason, in one sentence."""
+
+
+class _LimitReached(_Failure):
+    """A limit of the work was reached; a larger one may suffice.
+
+    Parameters
+    ----------
+    reason
+        What was reached, with the setting.
+    counts
+        Fields of the result with the amount of work.
+    """
+
+    def __init__(self, reason: str, **counts: int) -> None:
+        super().__init__(reason)
+        self.counts = counts
 
 
 class _MachineFailure(_Failure):
@@ -110,8 +129,8 @@ def _parallel() -> dict[str, int]:
     return {"kpt": world.size, "domain": 1, "band": 1}
 
 
-def _converge(task: dict[str, Any]) -> Any:
-    """Converge PBE(+U) and return the ASE calculator."""
+def _converge(task: dict[str, Any]) -> tuple[Any, int]:
+    """Converge PBE(+U); return the ASE calculator and the number of SCF iterations."""
     from ase import Atoms  # noqa: PLC0415
     from gpaw import GPAW, KohnShamConvergenceError  # noqa: PLC0415
 
@@ -122,7 +141,11 @@ def _converge(task: dict[str, Any]) -> Any:
         pbc=True,
         magmoms=task["magmoms"],
     )
-    for number, attempt in enumerate(ATTEMPTS, start=1):
+    limit, n_iterations = int(task["max_scf_iterations"]), 0
+    for number, (end, attempt) in enumerate(ATTEMPTS, start=1):
+        maxiter = min(end, limit) - n_iterations
+        if maxiter == 0:
+            break
         atoms.calc = GPAW(
             mode={"name": "pw", "ecut": task["cutoff"]},
             xc="PBE",
@@ -134,27 +157,41 @@ def _converge(task: dict[str, Any]) -> Any:
             parallel=_parallel(),
             txt=str(Path(task["workdir"]) / f"gpaw-{number}.txt"),
             legacy_gpaw=False,
+            maxiter=maxiter,
             **attempt,
         )
         try:
             atoms.get_potential_energy()
         except KohnShamConvergenceError:
+            n_iterations += maxiter
             continue
         except ValueError as error:
             if str(error).startswith("Too few spins"):
                 raise _MachineFailure(f"{error}: use fewer in {MPI_COMMAND}") from error
             raise
-        return atoms.calc
-    raise _Failure(f"PBE did not converge in {len(ATTEMPTS)} attempts")
+        return atoms.calc, n_iterations + atoms.calc.dft.scf_loop.niter
+    raise _LimitReached(
+        f"PBE did not converge in {limit} SCF iterations (engines.band_gap.max_scf_iterations)",
+        scf_iterations=limit,
+    )
 
 
 def _hse06_edges(
-    calc: Any, pbe: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: float
-) -> tuple[BandEdges, BandEdges]:
-    """Return the band edges of PBE and of HSE06.
+    calc: Any,
+    pbe: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    n_electrons: float,
+    limit: int,
+) -> tuple[BandEdges, BandEdges, int]:
+    """Return the band edges of PBE and of HSE06, and the number of HSE06 eigenvalues.
 
-    The cost is proportional to the number of bands. So each k point and spin starts with the bands
-    next to the PBE gap; more are added while one of them could be a band edge.
+    The cost is proportional to this number. So each k point and spin starts with the bands next to
+    the PBE gap; more are added while one of them could be a band edge.
+
+    Raises
+    ------
+    _LimitReached
+        If more than ``limit`` eigenvalues are needed.
     """
     from gpaw.hybrids import NonSelfConsistentHybridXCCalculator  # noqa: PLC0415
 
@@ -166,7 +203,7 @@ def _hse06_edges(
     filled = pbe <= pbe_edges.vbm
     hse = np.where(filled, -np.inf, np.inf)
     distance = np.arange(n_bands) - filled.sum(axis=2, keepdims=True)
-    n_beside, edges = 0, None
+    n_beside, n_evaluations, edges = 0, 0, None
     while True:
         if edges is None:
             n_beside += BANDS_BESIDE_EDGES
@@ -175,23 +212,39 @@ def _hse06_edges(
             to_compute = undetermined_bands(pbe, hse, edges)
         if not to_compute.any():
             break
-        for spin, k in np.ndindex(to_compute.shape[:2]):
-            levels = np.ma.array(pbe[spin, k], mask=to_compute[spin, k])
-            for bands in np.ma.clump_masked(levels):  # slices of consecutive bands
-                window = _window(calc.dft.ibzwfs, int(k), int(spin), bands.start, bands.stop)
-                v_pbe, v_hse = hybrid.calculate_one_kpt(*window, spin)
-                e_hse = pbe[spin, k, bands] - v_pbe + v_hse
-                # All ranks must follow the same branch.
-                calc.comm.broadcast(e_hse, 0)
-                if not np.isfinite(e_hse).all():
-                    raise _Failure("HSE06 eigenvalues are not finite")
-                hse[spin, k, bands] = e_hse
+        n_evaluations += int(to_compute.sum())
+        if n_evaluations > limit:
+            raise _LimitReached(
+                f"HSE06 needs at least {n_evaluations} evaluations of exact exchange "
+                f"(engines.band_gap.max_hybrid_evaluations: {limit})",
+                hybrid_evaluations=n_evaluations,
+            )
+        hse[to_compute] = _hse06_levels(calc, hybrid, pbe, to_compute)
         edges = fill_bands(hse, weights, n_electrons)
     if edges is None:
         raise _Failure(f"the HSE06 Fermi level lies outside all {n_bands} bands")
     if hse[:, :, -1].min() <= edges.cbm:
         raise _Failure(f"{n_bands} bands are too few for the HSE06 conduction band edge")
-    return pbe_edges, edges
+    return pbe_edges, edges, n_evaluations
+
+
+def _hse06_levels(
+    calc: Any, hybrid: Any, pbe: NDArray[np.float64], to_compute: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the HSE06 eigenvalues of the bands of a mask (n_spins, n_kpoints, n_bands), eV."""
+    hse = np.empty_like(pbe)
+    for spin, k in np.ndindex(to_compute.shape[:2]):
+        levels = np.ma.array(pbe[spin, k], mask=to_compute[spin, k])
+        for bands in np.ma.clump_masked(levels):  # slices of consecutive bands
+            window = _window(calc.dft.ibzwfs, int(k), int(spin), bands.start, bands.stop)
+            v_pbe, v_hse = hybrid.calculate_one_kpt(*window, spin)
+            hse[spin, k, bands] = pbe[spin, k, bands] - v_pbe + v_hse
+    computed = hse[to_compute]
+    # All ranks must follow the same branch.
+    calc.comm.broadcast(computed, 0)
+    if not np.isfinite(computed).all():
+        raise _Failure("HSE06 eigenvalues are not finite")
+    return computed
 
 
 def _window(ibzwfs: Any, k: int, spin: int, first: int, end: int) -> tuple[Any, Any]:
@@ -230,11 +283,11 @@ def _spectrum(calc: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], floa
     return eigenvalues.reshape(*shape, -1), weights, float(calc.get_number_of_electrons())
 
 
-def _gap(calc: Any) -> dict[str, Any]:
-    """Compute the HSE06 gap of a converged state."""
+def _gap(calc: Any, limit: int) -> dict[str, Any]:
+    """Compute the HSE06 gap of a converged state with at most ``limit`` evaluations."""
     import gpaw  # noqa: PLC0415
 
-    pbe_edges, edges = _hse06_edges(calc, *_spectrum(calc))
+    pbe_edges, edges, n_evaluations = _hse06_edges(calc, *_spectrum(calc), limit)
     return {
         "band_gap": edges.gap,
         "is_gap_direct": edges.is_direct,
@@ -242,6 +295,7 @@ def _gap(calc: Any) -> dict[str, Any]:
         "cbm": edges.cbm,
         "is_metal": edges.is_metal,
         "pbe_gap": pbe_edges.gap,
+        "hybrid_evaluations": n_evaluations,
         "gpaw_version": gpaw.__version__,
     }
 
@@ -254,12 +308,12 @@ def main(task: dict[str, Any]) -> None:
     from gpaw import GPAW  # noqa: PLC0415
 
     if task["step"] == "converge":
-        calc = _converge(task)
-        result = _state(calc)
+        calc, n_iterations = _converge(task)
+        result = _state(calc) | {"scf_iterations": n_iterations}
         calc.write(task["checkpoint"], mode="all")
     else:
         calc = GPAW(task["checkpoint"], txt=None, parallel=_parallel(), legacy_gpaw=False)
-        result = _gap(calc)
+        result = _gap(calc, task["max_hybrid_evaluations"])
     if calc.comm.rank == 0:
         write_atomically(Path(task["output"]), json.dumps(result, allow_nan=False).encode())
 
@@ -272,6 +326,8 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
         reason = f"{type(error).__name__}: {reason}"
     is_retryable = isinstance(error, _MachineFailure) or is_machine_error(error)
     failure = {"reason": reason, "is_retryable": is_retryable}
+    if isinstance(error, _LimitReached):
+        failure |= {"is_limited": True} | error.counts
     write_atomically(Path(task["output"]), json.dumps(failure).encode())
     if task["is_parallel"] and not isinstance(error, _MachineFailure):
         from gpaw.mpi import world  # noqa: PLC0415

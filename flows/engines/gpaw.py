@@ -1,10 +1,14 @@
 """HSE06 band gaps with GPAW, in separate processes.
 
 The initial magnetic orderings are converged with PBE(+U), one after another. The ordering of lowest
-energy gets one-shot HSE06 eigenvalues, the most expensive step. After a crash, a time-out or a
-calculation that does not converge, the :class:`~gan_htvs.core.band_gap.BandGapResult` has a reason
-and no gap. If only some orderings converge, the gap is stored as incomplete; another calculation
-computes the missing ones and completes it.
+energy gets one-shot HSE06 eigenvalues, the most expensive step. Limits count SCF iterations and
+eigenvalues with exact exchange, so that results do not depend on the load of the machine; the limit
+of the wall time only kills.
+
+If an ordering does not converge, the gap of the others is stored as incomplete; a calculation with
+a larger limit computes the missing ones and completes it. After a crash or at the limit of the wall
+time the :class:`~gan_htvs.core.band_gap.BandGapResult` has a reason and no gap; another calculation
+computes what is missing.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from gan_htvs.core.band_gap import (
     BandGapResult,
     MagneticOrderingResult,
     magnetic_order,
+    missing_orderings,
     sort_by_energy,
 )
 from gan_htvs.magnetism.initial_moments import magnetic_starts
@@ -123,6 +128,8 @@ def gap_input(structure: Structure, settings: BandGapEngineSettings) -> dict[str
         "hubbard_u": hubbard_u,
         "kpoints": kpoint_mesh(structure, settings.kpoint_length),
         "cutoff": settings.cutoff,
+        "max_scf_iterations": settings.max_scf_iterations,
+        "max_hybrid_evaluations": settings.max_hybrid_evaluations,
         "is_parallel": settings.mpi_command is not None,
     }
 
@@ -150,9 +157,9 @@ def compute_gap(
     workdir
         Folder in which the folder of the calculation is created.
     previous
-        Result of an earlier calculation of this structure with these settings. Magnetic orderings
-        with an energy, or with a failure that would repeat, are not computed again. The gap is kept
-        if it belongs to the ordering of lowest energy.
+        Result of an earlier calculation of this structure with these settings, apart from limits.
+        Magnetic orderings with an energy, or with a failure that would repeat, are not computed
+        again. The gap is kept if it belongs to the ordering of lowest energy.
     """
     if not structure.is_ordered:
         return BandGapResult(reason="the structure has partly occupied sites")
@@ -185,6 +192,11 @@ class _Calculation:
         return round(time.monotonic() - self.started, 1)
 
     @property
+    def was_killed(self) -> bool:
+        """Whether an ordering is missing because its calculation was killed."""
+        return any(order.was_killed for order in self.results)
+
+    @property
     def orders(self) -> tuple[MagneticOrderingResult, ...]:
         """The magnetic orderings, lowest energy first."""
         return sort_by_energy(self.results)
@@ -212,12 +224,10 @@ class _Calculation:
         for order in self.previous.magnetic_orders if self.previous else ():
             identity = pending.get(order.start, {})
             is_same = identity == order.model_dump(include=set(identity))
-            if identity and is_same and not order.is_retryable:
+            if identity and is_same and order.is_final(self.settings.max_scf_iterations):
                 self.results.append(order)
                 del pending[order.start]
         for start, identity in pending.items():
-            if self.results and self.seconds >= self.settings.max_seconds:
-                break
             began = self.seconds
             outcome = self._converge(start, identity["nsites"])
             seconds = round(self.seconds - began, 1)
@@ -231,9 +241,7 @@ class _Calculation:
                 f"engines.band_gap.max_atoms: {self.settings.max_atoms}"
             )
             return {"reason": reason, "is_skipped": True}
-        # If another start has converged, reserve time for its hybrid calculation.
-        has_state = any(order.reason is None for order in self.results)
-        raw = self._script(start, "converge", at_most_half=has_state)
+        raw = self._script(start, "converge")
         if "reason" in raw:
             return raw
         moments = raw.pop("site_magnetizations")
@@ -242,11 +250,13 @@ class _Calculation:
     def _earlier_gap(self) -> BandGapResult | None:
         """Return the gap of an earlier calculation if its ordering still has the lowest energy."""
         previous = self.previous
-        if previous is None or previous.band_gap is None:
+        if previous is None or previous.band_gap is None or self.was_killed:
             return None
         if self.orders[:1] != previous.magnetic_orders[:1]:
             return None
-        fields = previous.model_dump(exclude={"is_complete", "reason", "is_retryable"})
+        fields = previous.model_dump(
+            exclude={"is_complete", "reason", "is_limited", "is_retryable"}
+        )
         seconds = round((previous.seconds or 0) + self.seconds, 1)
         return BandGapResult(**fields | {"magnetic_orders": self.orders, "seconds": seconds})
 
@@ -254,9 +264,14 @@ class _Calculation:
         """Compute the gap of the ordering of lowest energy, or return why there is none."""
         raw: dict[str, Any] = {}
         if lowest.energy_per_atom is None:
-            is_retryable = any(order.is_retryable for order in self.orders)
-            raw = {"reason": self._reasons(), "is_retryable": is_retryable}
-        elif not (self.folder / lowest.start).exists():  # an earlier calculation converged it
+            raw = {"reason": self._reasons()}
+        elif self.was_killed:
+            raw = {"reason": missing_orderings(self.orders)}
+        elif not (self.folder / lowest.start).exists():
+            # An earlier calculation converged it, perhaps with a larger limit.
+            document = self.inputs[lowest.start]
+            n_iterations = max(document["max_scf_iterations"], lowest.scf_iterations or 0)
+            document["max_scf_iterations"] = n_iterations
             raw = self._script(lowest.start, "converge")
         if "reason" not in raw:
             raw = self._script(lowest.start, "gap")
@@ -271,6 +286,7 @@ class _Calculation:
             magnetic_orders=self.orders,
             nsites=lowest.nsites,
             kpoints=lowest.kpoints,
+            scf_iterations=lowest.scf_iterations,
             cutoff=self.settings.cutoff,
             hubbard_u=hubbard_u,
             seconds=self.seconds,
@@ -284,10 +300,10 @@ class _Calculation:
             return next(iter(reasons.values()))
         return "; ".join(f"{start}: {reason}" for start, reason in reasons.items())
 
-    def _script(self, start: str, step: str, *, at_most_half: bool = False) -> dict[str, Any]:
+    def _script(self, start: str, step: str) -> dict[str, Any]:
         """Run one step of the script; return its result, or ``reason`` and ``is_retryable``.
 
-        With ``at_most_half`` the time limit is half of the remaining time.
+        It is killed when all calculations for the structure have taken ``max_seconds``.
         """
         folder = self.folder / start
         folder.mkdir(exist_ok=True)
@@ -297,15 +313,17 @@ class _Calculation:
         document = self.inputs[start] | {name: str(path) for name, path in files.items()}
         input_path.write_text(json.dumps(document | {"step": step}), encoding="utf-8")
         limit = self.settings.max_seconds
-        remaining = max(0.0, self.started + limit - time.monotonic())
-        timeout = remaining / 2 if at_most_half else remaining
+        remaining = self.started + limit - time.monotonic()
+        killed = {
+            "reason": f"GPAW was killed after {limit:g} s (engines.band_gap.max_seconds)",
+            "is_retryable": True,
+        }
+        if remaining <= 0:
+            return killed
         try:
-            code = _run(input_path, log, self.settings.mpi_command, timeout)
+            code = _run(input_path, log, self.settings.mpi_command, remaining)
         except subprocess.TimeoutExpired:
-            reason = (
-                f"GPAW took longer than {timeout:.0f} s (engines.band_gap.max_seconds: {limit:g})"
-            )
-            return {"reason": reason, "is_retryable": True}
+            return killed
         result = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
         if "reason" in result:
             return {**result, "reason": f"GPAW failed: {result['reason']}"}

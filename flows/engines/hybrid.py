@@ -161,6 +161,8 @@ class VaspBandGapMaker(BandGapMaker):
             return BandGapResult(reason="the hybrid calculation has no output", is_retryable=True)
         if isinstance(result, CalculationFailure):
             return BandGapResult.from_failure(result)
+        if any(order.was_killed for order in relaxed.magnetic_orders):
+            return BandGapResult(magnetic_orders=relaxed.magnetic_orders)
         return gap_of(result, relaxed, self.mode)
 
 

@@ -62,9 +62,24 @@ class BandGapEngineSettings(Settings):
         description="period of the k-point mesh, A: number of k points times lattice vector "
         "length in an orthorhombic cell",
     )
+    max_scf_iterations: PositiveInt = Field(
+        420,
+        description="largest number of SCF iterations of one magnetic ordering; without one of its "
+        "orderings a gap is incomplete",
+    )
+    max_hybrid_evaluations: PositiveInt = Field(
+        2000,
+        description="largest number of eigenvalues with exact exchange, each of one band at one k "
+        "point and spin; a gap that needs more is not computed",
+    )
     max_seconds: PositiveFloat = Field(
         3600,
-        description="largest wall time of one gap, s; the next run repeats gaps that were stopped",
+        description="wall time after which the calculation of a gap is killed, s; the gap is then "
+        "not computed, and the next run repeats it",
+    )
+    accept_incomplete: bool = Field(
+        default=False,
+        description="whether incomplete gaps pass filters and stages; they are marked in any case",
     )
     hubbard_u: dict[str, NonNegativeFloat] = Field(
         default_factory=lambda: dict(MATERIALS_PROJECT_U),

@@ -44,6 +44,9 @@ class _StateResult(Document):
     kpoints: tuple[int, int, int] | None = Field(
         None, description="Gamma-centered k-point mesh; None: not reported by the code"
     )
+    scf_iterations: int | None = Field(
+        None, ge=0, description="number of SCF iterations of PBE(+U); None: not reported"
+    )
     seconds: float | None = Field(None, ge=0, description="wall time, s")
     gpaw_version: str | None = Field(None, description="version of GPAW")
 
@@ -69,10 +72,13 @@ class MagneticOrderingResult(_StateResult):
         default=False,
         description="excluded by a setting such as max_atoms, and therefore not missing",
     )
+    is_limited: bool = Field(
+        default=False,
+        description="stopped by the limit of SCF iterations; it may converge with a larger one",
+    )
     is_retryable: bool = Field(
         default=False,
-        description="whether the same calculation may succeed when repeated, because it was "
-        "stopped or killed",
+        description="whether the same calculation may succeed when repeated, because it was killed",
     )
 
     @model_validator(mode="after")
@@ -88,6 +94,16 @@ class MagneticOrderingResult(_StateResult):
         An ordering that converged to another ordering has an energy.
         """
         return self.reason is not None and not self.is_skipped
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the ordering is missing only because its calculation was killed."""
+        return self.is_missing and self.is_retryable
+
+    def is_final(self, max_scf_iterations: int) -> bool:
+        """Return whether a calculation with this limit would have the same result."""
+        is_limited = self.is_limited and (self.scf_iterations or 0) < max_scf_iterations
+        return not self.is_retryable and not is_limited
 
 
 def sort_by_energy(orders: Iterable[MagneticOrderingResult]) -> tuple[MagneticOrderingResult, ...]:
@@ -110,7 +126,9 @@ class BandGapResult(_StateResult):
 
     A missing gap is not zero: ``band_gap`` is None and ``reason`` has the reason. If a requested
     magnetic ordering is missing, the gap may belong to an ordering that is not the most stable:
-    ``is_complete`` is False and ``reason`` has the missing orderings with their reasons.
+    ``is_complete`` is False and ``reason`` has the missing orderings with their reasons. If the
+    calculation of an ordering was killed, there is no gap, because the gap of another ordering
+    would depend on the load of the machine.
     """
 
     band_gap: float | None = Field(None, ge=0, description="HSE06 gap, eV; None: not computed")
@@ -146,11 +164,24 @@ class BandGapResult(_StateResult):
         default_factory=lambda known: missing_orderings(known.get("magnetic_orders", ())),
         description="why the gap was not computed, or which magnetic orderings are missing",
     )
+    is_limited: bool = Field(
+        default_factory=lambda known: any(
+            order.is_missing and order.is_limited for order in known.get("magnetic_orders", ())
+        ),
+        description="a limit of SCF iterations or hybrid evaluations was reached; a larger one may "
+        "complete the gap",
+    )
     is_retryable: bool = Field(
         default_factory=lambda known: any(
-            order.is_missing and order.is_retryable for order in known.get("magnetic_orders", ())
+            order.was_killed for order in known.get("magnetic_orders", ())
         ),
-        description="whether a missing ordering may converge when its calculation is repeated",
+        description="whether the same calculation may succeed when repeated, because it was killed",
+    )
+    hybrid_evaluations: int | None = Field(
+        None,
+        ge=0,
+        description="number of eigenvalues with exact exchange; of a gap that the limit stopped: "
+        "the number that is needed at least",
     )
     cutoff: float | None = Field(None, description="plane-wave cutoff, eV")
     hubbard_u: dict[str, float] = Field(
@@ -173,7 +204,18 @@ class BandGapResult(_StateResult):
                 "a result has either a band_gap or a reason, or magnetic orderings are missing "
                 "and it is not complete"
             )
+        if self.band_gap is not None and any(order.was_killed for order in self.magnetic_orders):
+            raise ValueError("a killed magnetic ordering cannot be replaced by another ordering")
         return self
+
+    def is_final(self, *, max_scf_iterations: int, max_hybrid_evaluations: int) -> bool:
+        """Return whether a calculation with these limits would have the same result."""
+        needed = self.hybrid_evaluations if self.band_gap is None else None
+        return (
+            not self.is_retryable
+            and all(order.is_final(max_scf_iterations) for order in self.magnetic_orders)
+            and (needed is None or needed > max_hybrid_evaluations)
+        )
 
 
 @dataclass(frozen=True)

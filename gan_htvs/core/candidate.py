@@ -305,11 +305,14 @@ class Candidate(Document):
     )
     duplicates: list[str] = Field(default_factory=list)
     pourbaix: PourbaixStability | None = None
-    band_gap: float | None = Field(None, description="eV; None: not computed, or incomplete")
+    band_gap: float | None = Field(
+        None,
+        description="eV; None: not computed, or incomplete and not accepted by its campaign",
+    )
     incomplete_band_gap: float | None = Field(
         None,
-        description="gap while magnetic orderings are missing, eV: not a result, and possibly that "
-        "of another ordering; see band_gap_reason",
+        description="gap while magnetic orderings are missing, eV: possibly that of another "
+        "ordering; see band_gap_reason",
     )
     is_gap_direct: bool | None = None
     band_gap_method: str | None = None

@@ -21,9 +21,9 @@ INCOMPLETE_MARK = "*"
 """Mark of values in tables for which magnetic orderings are missing."""
 
 INCOMPLETE_NOTE = (
-    f"{INCOMPLETE_MARK} Magnetic orderings are missing: an incomplete gap is not a result and "
-    "passes no filter, an incomplete energy is an upper bound. The next run repeats stopped "
-    "calculations."
+    f"{INCOMPLETE_MARK} Magnetic orderings are missing: the gap may belong to another ordering and "
+    "passes no filter (unless engines.band_gap.accept_incomplete is set), the energy is an upper "
+    "bound. A run with larger limits completes the gap; the next run repeats killed calculations."
 )
 """Explanation of the mark below a table."""
 

@@ -72,7 +72,9 @@ class Funnel:
     setting
         Size of the search: quantity, value of this campaign, published value.
     n_incomplete_gaps
-        Candidates whose band gap lacks magnetic orderings; these gaps count in no stage.
+        Candidates whose band gap lacks magnetic orderings.
+    accepts_incomplete_gaps
+        Whether these gaps count in the stages.
     uncovered_subsystems
         Chemical systems without a reference phase, in which the hull is incomplete.
     n_implausible
@@ -84,6 +86,7 @@ class Funnel:
     published: list[int | None] | None
     setting: list[tuple[str, int | None, int | None]]
     n_incomplete_gaps: int = 0
+    accepts_incomplete_gaps: bool = False
     uncovered_subsystems: tuple[str, ...] = ()
     n_implausible: int = 0
 
@@ -120,11 +123,13 @@ class Funnel:
 
     @property
     def caveat(self) -> str | None:
-        """Note on incomplete band gaps, which the counts exclude; None if there are none."""
+        """Note on incomplete band gaps; None if there are none."""
         if not (n := self.n_incomplete_gaps):
             return None
         gaps = "1 band gap is" if n == 1 else f"{n:,} band gaps are"
-        return f"{gaps} incomplete (magnetic orderings are missing) and counted in no stage."
+        setting = "engines.band_gap.accept_incomplete"
+        counted = f"counted ({setting})" if self.accepts_incomplete_gaps else "counted in no stage"
+        return f"{gaps} incomplete (magnetic orderings are missing) and {counted}."
 
 
 def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criterion]:
@@ -239,6 +244,7 @@ def measure_funnel(
         [stage.published for stage in stages] if same_system else None,
         [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
+        campaign.engines.band_gap.accept_incomplete,
         tuple(all_uncovered(rows)),
         sum(is_implausible(row) or _is_implausible_in_prescreen(row) for row in rows),
     )

@@ -17,6 +17,7 @@ from pymatgen.util.string import latexify
 
 from gan_htvs.core.figures import COLORS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.core.stages import REFERENCE_PHASE
+from gan_htvs.core.text import INCOMPLETE_MARK
 from gan_htvs.results.funnel import (
     PUBLISHED_COLUMN,
     energy_order,
@@ -39,8 +40,8 @@ Row = dict[str, Any]
 PLOT_FIELDS = (
     *("candidate_id", "formula_pretty", "origin.proposer", "origin.label", "stage"),
     *("energy_above_hull", "formation_energy_per_atom", "band_gap", "band_gap_method"),
-    *("pourbaix.minimum", "pourbaix.ph", "pourbaix.decomposition_energies", "duplicate_of"),
-    *("pourbaix.settings", "level_of_theory"),
+    *("incomplete_band_gap", "pourbaix.minimum", "pourbaix.ph"),
+    *("pourbaix.decomposition_energies", "duplicate_of", "pourbaix.settings", "level_of_theory"),
 )
 """Fields of a candidate document that the figures need."""
 
@@ -185,9 +186,15 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     axes.set_xlim(left, None)
     axes.legend(fontsize=7)
     _label_points(
-        axes, [(r["pourbaix"]["minimum"], r["band_gap"], r["formula_pretty"]) for r in with_gap]
+        axes, [(r["pourbaix"]["minimum"], r["band_gap"], _gap_label(r)) for r in with_gap]
     )
     return figure
+
+
+def _gap_label(row: Row) -> str:
+    """Return the formula of a candidate, with a mark if its gap is incomplete."""
+    is_incomplete = row.get("incomplete_band_gap") is not None
+    return str(row["formula_pretty"]) + (INCOMPLETE_MARK if is_incomplete else "")
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:

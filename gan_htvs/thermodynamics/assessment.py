@@ -86,9 +86,16 @@ def qualifies_for_band_gap(assessment: Assessment, limits: Thresholds) -> bool:
 
 
 def decide(  # noqa: PLR0911 - one return for each stage and reason
-    assessment: Assessment, gap: BandGapResult | None, limits: Thresholds
+    assessment: Assessment,
+    gap: BandGapResult | None,
+    limits: Thresholds,
+    *,
+    accept_incomplete: bool = False,
 ) -> Decision:
-    """Return the last stage of the funnel that a candidate reaches, and why it stops there."""
+    """Return the last stage of the funnel that a candidate reaches, and why it stops there.
+
+    An incomplete gap passes no stage unless ``accept_incomplete`` is set.
+    """
     above_hull = assessment.energy_above_hull
     lowest = lowest_plausible(limits.lowest_energy_above_hull, assessment.uncovered_subsystems)
     if (implausible := implausible_reason(above_hull, lowest)) is not None:
@@ -106,7 +113,7 @@ def decide(  # noqa: PLR0911 - one return for each stage and reason
         return Stage.POURBAIX_STABLE, excess_reason("Pourbaix minimum", minimum, limits.pourbaix)
     if gap is None or gap.band_gap is None:
         return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
-    if not gap.is_complete:
+    if not gap.is_complete and not accept_incomplete:
         return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV incomplete: {gap.reason}"
     low, high = limits.band_gap
     if not low <= gap.band_gap <= high:

@@ -1,7 +1,8 @@
-"""Band gaps that the current thresholds require and that are missing or incomplete.
+"""Band gaps that the current settings require and that are missing or incomplete.
 
 A gap is missing if the candidate was evaluated with other thresholds, if the machine could not
-compute gaps, or if a calculation was stopped or killed.
+compute gaps, or if a calculation was killed. It is missing or incomplete if a calculation reached a
+limit of SCF iterations or hybrid evaluations that is larger now.
 """
 
 from __future__ import annotations
@@ -43,10 +44,16 @@ def missing_gaps(
     maker = band_gap_maker_of(campaign.engines)
     if maker is None or maker.unavailable_reason() is not None:
         return []
-    without_gap = {"campaign": campaign.name, "stage": Stage.POURBAIX_STABLE, "band_gap": None}
+    is_missing = {"stage": Stage.POURBAIX_STABLE, "band_gap": None}
     may_succeed = {"band_gap_result.is_retryable": {"$ne": False}}
+    # An incomplete gap may have been accepted.
+    is_limited = {
+        "stage": {"$in": [Stage.POURBAIX_STABLE, Stage.PHOTOANODE]},
+        "band_gap_result.is_limited": True,
+    }
+    query = {"campaign": campaign.name, "$or": [is_missing | may_succeed, is_limited]}
     with databases.store("candidates", key="candidate_id") as candidates:
-        ids = candidates.distinct("candidate_id", without_gap | may_succeed)
+        ids = candidates.distinct("candidate_id", query)
     with databases.store("outputs", key="uuid") as outputs:
         latest = latest_gates(outputs, [campaign.name], []) if ids else {}
         gates = outputs_by_uuid(outputs, [latest[name]["uuid"] for name in ids if name in latest])
@@ -60,6 +67,9 @@ def missing_gaps(
     jobs = databases.launchpad().jobs([campaign.name], query=jobs_query)
     queued = {job.uuid for job in jobs if job.state not in ("COMPLETED", "ARCHIVED")}
     flows = CampaignUnits(campaign).flows
+    limits = campaign.engines.band_gap.model_dump(
+        include={"max_scf_iterations", "max_hybrid_evaluations"}
+    )
     units = []
     for gate, verdict in verdicts.items():
         gap_job, relaxed = verdict.band_gap_job, verdict.relaxed
@@ -70,10 +80,10 @@ def missing_gaps(
         # jobflow stores local times without a zone
         if before and completed_at and datetime.fromisoformat(completed_at) >= before:
             continue
-        if any(order.is_missing and order.is_retryable for order in relaxed.magnetic_orders):
+        if any(order.was_killed for order in relaxed.magnetic_orders):
             continue  # ``retry`` completes the energy first
         result = decode(earlier["output"]) if earlier.get("output") else None
-        if isinstance(result, BandGapResult) and not result.is_retryable:
+        if isinstance(result, BandGapResult) and result.is_final(**limits):
             continue
         complete = result if isinstance(result, BandGapResult) else None
         flow = as_flow(flows.band_gap(relaxed, complete))

@@ -215,6 +215,7 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     yield "band gap incomplete", str(candidate.band_gap_reason) if is_incomplete else ""
     for order in candidate.band_gap_result.magnetic_orders if candidate.band_gap_result else ():
         energy = _text("{}, {:.3f} eV/atom", order.order, order.energy_per_atom)
+        iterations = _text(", {} SCF iterations", order.scf_iterations)
         missing = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
-        yield f"magnetic ordering {order.start}", energy or missing
+        yield f"magnetic ordering {order.start}", energy + iterations if energy else missing
     yield "duplicate of", candidate.duplicate_of or ""

@@ -16,13 +16,13 @@ from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from tests.documents import CAMPAIGN, candidate, store_campaign
 
-REASON = "missing magnetic ordering AFM: killed"
+REASON = "missing magnetic ordering AFM: not converged"
 GAP = BandGapResult(
     band_gap=2.283,
     method="HSE06",
     magnetic_orders=(
         MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
-        MagneticOrderingResult(start="AFM", reason="killed", is_retryable=True),
+        MagneticOrderingResult(start="AFM", reason="not converged", is_limited=True),
     ),
 )
 INCOMPLETE = candidate(
@@ -102,7 +102,7 @@ def test_provenance_lists_all_magnetic_orders(call):
         f"band gap incomplete {REASON}",
         f"energy incomplete {REASON}",
         "magnetic ordering FM FM, -7.000 eV/atom",
-        "magnetic ordering AFM missing: killed",
+        "magnetic ordering AFM missing: not converged",
     ):
         assert line in lines
     document = json.loads(call("show", "1" * 16, "--json"))

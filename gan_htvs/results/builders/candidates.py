@@ -59,11 +59,17 @@ class Limits(NamedTuple):
 
     geometry: GeometryLimits
     lowest_energy_above_hull: float | None
+    accept_incomplete: bool
+    """Whether incomplete band gaps are results."""
 
     @classmethod
     def of(cls, campaign: Campaign) -> Self:
         """Return the limits of a campaign."""
-        return cls(campaign.geometry, campaign.stage_thresholds.lowest_energy_above_hull)
+        return cls(
+            campaign.geometry,
+            campaign.stage_thresholds.lowest_energy_above_hull,
+            campaign.engines.band_gap.accept_incomplete,
+        )
 
     def are_met_by(self, assessment: Assessment) -> bool:
         """Return whether an energy is not too far below the hull."""
@@ -277,7 +283,7 @@ def _evaluated(verdict: Verdict, gap: BandGapResult | None, limits: Limits) -> d
     if gap is not None:
         fields |= {
             "failure": gap.failure or verdict.failure,
-            "band_gap": gap.band_gap if gap.is_complete else None,
+            "band_gap": gap.band_gap if gap.is_complete or limits.accept_incomplete else None,
             "incomplete_band_gap": None if gap.is_complete else gap.band_gap,
             "is_gap_direct": gap.is_gap_direct,
             "band_gap_method": gap.method if gap.band_gap is not None else None,

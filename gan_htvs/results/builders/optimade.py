@@ -63,7 +63,7 @@ PROPERTIES = (
     ),
     Property("band_gap", "float", "band gap", "eV"),
     Property(
-        "incomplete_band_gap", "float", "preliminary band gap; magnetic orderings are missing", "eV"
+        "incomplete_band_gap", "float", "band gap without one of the magnetic orderings", "eV"
     ),
     Property("band_gap_reason", "string", "why the band gap is missing or incomplete"),
     Property("energy_incomplete", "string", "magnetic orderings that are missing from the energy"),

@@ -151,7 +151,8 @@ def _place(
             )
             stored_gap = candidates[i].get("band_gap_result")
             gap = BandGapResult.model_construct(**stored_gap) if stored_gap else None
-            stage, reason = decide(assessment, gap, thresholds)
+            accept_incomplete = campaign.engines.band_gap.accept_incomplete
+            stage, reason = decide(assessment, gap, thresholds, accept_incomplete=accept_incomplete)
             encoded = assessment.model_dump_json(exclude={"pourbaix_reason"})
             rounded = json.loads(encoded, parse_float=lambda number: round(float(number), DIGITS))
             yield (

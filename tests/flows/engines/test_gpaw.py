@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,12 @@ with (home / "calls").open("a") as calls:
     print(name, file=calls)
 (folder / "gpaw-1.txt").write_text("started")
 answer = json.loads((home / "answers.json").read_text())[name]
+if isinstance(answer, dict):
+    time.sleep(answer.pop("delay", 0))
+    limit = task["max_scf_iterations"]
+    if answer.get("scf_iterations", 0) > limit:
+        reason = f"{limit} SCF iterations"
+        answer = {"reason": reason, "is_limited": True, "scf_iterations": limit}
 if answer == "sleep":
     time.sleep(60)
 elif answer == "kill":
@@ -130,9 +137,11 @@ elif answer == "exit":
 else:
     Path(task["output"]).write_text(json.dumps(answer))
 """
-"""A launcher in place of GPAW: it returns prepared answers and records the calls."""
+"""A launcher in place of GPAW: it returns prepared answers within limits and records the calls."""
 
-UNCONVERGED = {"reason": "PBE did not converge", "is_retryable": False}
+BROKEN = {"reason": "ValueError: no convergence", "is_retryable": False}
+SLOW_AFM = AFM | {"scf_iterations": 99}
+LIMIT = {"max_scf_iterations": 50}
 NO_MEMORY = {"reason": "MemoryError: ", "is_retryable": True}
 ABOVE_FM = AFM | {"energy_per_atom": -6.9}
 GAP_OF_FM = GAP | {"band_gap": 1.3}
@@ -150,11 +159,11 @@ def compute(tmp_path, monkeypatch):
         (tmp_path / "answers.json").write_text(json.dumps(prepared))
         calls = tmp_path / "calls"
         calls.unlink(missing_ok=True)
-        limit = {"max_seconds": 10} if "sleep" in answers.values() else {}
+        limits = {"max_seconds": 10 if "sleep" in answers.values() else 3600} | (settings or {})
         launcher = [sys.executable, str(tmp_path / "stand_in.py"), str(tmp_path)]
         result = compute_gap(
             rocksalt("Mn", 4.445),
-            BandGapEngineSettings(mpi_command=launcher, **limit, **settings or {}),
+            BandGapEngineSettings(mpi_command=launcher, **limits),
             workdir=tmp_path,
             previous=previous,
         )
@@ -180,12 +189,12 @@ class TestSeveralStarts:
         assert "max_atoms: 3" in result.magnetic_orders[1].reason
 
     def test_all_reasons_are_joined_if_no_ordering_converges(self, compute):
-        result, _ = compute(settings={"max_atoms": 3}, FM_converge=UNCONVERGED)
+        result, _ = compute(settings={"max_atoms": 3}, FM_converge=BROKEN)
         assert result.band_gap is None
-        assert result.reason.startswith("FM: GPAW failed: PBE did not converge")
+        assert result.reason.startswith("FM: GPAW failed: ValueError")
         assert "AFM: 4 atoms" in result.reason
-        same_reason, _ = compute(FM_converge=UNCONVERGED, AFM_converge=UNCONVERGED)
-        assert same_reason.reason == "GPAW failed: PBE did not converge"
+        same_reason, _ = compute(FM_converge=BROKEN, AFM_converge=BROKEN)
+        assert same_reason.reason == "GPAW failed: ValueError: no convergence"
 
     def test_ordering_that_converges_to_another_is_not_missing(self, compute):
         result, _ = compute(AFM_converge=FM)
@@ -199,73 +208,81 @@ class TestSeveralStarts:
 
 
 class TestIncompleteGaps:
-    """A gap with missing magnetic orderings, and the calculation that completes it."""
+    """A gap whose limit of SCF iterations stopped an ordering, and a larger limit."""
 
-    @pytest.mark.parametrize(
-        ("answer", "reason", "is_retryable"),
-        [
-            ("sleep", " s (engines.band_gap.max_seconds: 10)", True),
-            ("kill", "killed by SIGKILL", True),
-            ("exit", "GPAW failed", True),
-            (NO_MEMORY, "MemoryError", True),
-            (UNCONVERGED, "did not converge", False),
-        ],
-    )
-    def test_have_missing_ordering_and_reason(self, compute, answer, reason, is_retryable):
-        result, _ = compute(AFM_converge=answer)
+    def test_has_missing_ordering_and_reason(self, compute):
+        result, calls = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
+        assert calls == ["FM converge", "AFM converge", "FM gap"]
         assert (result.band_gap, result.magnetic_order) == (1.3, "FM")
-        assert not result.is_complete
-        assert result.reason.startswith("missing magnetic ordering AFM: GPAW")
-        assert reason in result.reason
-        assert result.is_retryable == is_retryable
+        assert (result.is_complete, result.is_limited, result.is_retryable) == (False, True, False)
+        assert result.reason == "missing magnetic ordering AFM: GPAW failed: 50 SCF iterations"
         assert BandGapResult.model_validate_json(result.model_dump_json()) == result
 
-    @pytest.mark.parametrize("answer", ["kill", "exit", NO_MEMORY])
-    def test_only_missing_ordering_is_computed(self, compute, answer):
-        first, _ = compute(AFM_converge=answer)
-        result, calls = compute(first)
+    def test_is_the_same_at_any_speed(self, compute):
+        def without_seconds(result):
+            return re.sub(r'"seconds":[^,}]*', "", result.model_dump_json())
+
+        fast, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
+        slow, _ = compute(
+            settings=LIMIT | {"max_seconds": 20},
+            FM_converge=FM | {"delay": 0.5},
+            AFM_converge=SLOW_AFM | {"delay": 1.5},
+        )
+        assert slow.seconds > fast.seconds + 1
+        assert without_seconds(slow) == without_seconds(fast)
+
+    def test_is_completed_by_a_larger_limit(self, compute):
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
+        again, calls = compute(first, settings=LIMIT, AFM_converge=SLOW_AFM)
+        assert calls == []
+        assert (again.band_gap, again.is_complete) == (1.3, False)
+        result, calls = compute(first, AFM_converge=SLOW_AFM)
         assert calls == ["AFM converge", "AFM gap"]
-        assert result.is_complete
-        assert result.reason is None
-        assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
+        assert (result.is_complete, result.is_limited, result.reason) == (True, False, None)
+        assert (result.band_gap, result.magnetic_order, result.scf_iterations) == (2.5, "AFM", 99)
         assert [order.start for order in result.magnetic_orders] == ["AFM", "FM"]
 
-    def test_gap_is_kept_if_missing_ordering_is_higher(self, compute):
-        first, _ = compute(AFM_converge="kill")
+    def test_keeps_its_gap_if_the_missing_ordering_is_higher(self, compute):
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
         result, calls = compute(first, AFM_converge=ABOVE_FM)
         assert calls == ["AFM converge"]
         assert result.is_complete
         assert (result.band_gap, result.magnetic_order, result.nsites) == (1.3, "FM", 2)
 
-    def test_gap_stays_incomplete_if_ordering_fails_again(self, compute):
-        first, _ = compute(AFM_converge="kill")
-        result, calls = compute(first, AFM_converge=UNCONVERGED)
+    def test_stays_incomplete_if_the_ordering_fails(self, compute):
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
+        result, calls = compute(first, AFM_converge=BROKEN)
         assert calls == ["AFM converge"]
         assert (result.band_gap, result.is_complete) == (1.3, False)
-        assert not result.is_retryable
+        assert (result.is_limited, result.is_retryable) == (False, False)
         unchanged, calls = compute(result)
         assert calls == []
         assert (unchanged.band_gap, unchanged.is_complete) == (1.3, False)
 
-    def test_missing_first_ordering_is_computed(self, compute):
-        first, _ = compute(FM_converge="kill")
+    def test_lacks_the_first_ordering(self, compute):
+        first, _ = compute(settings=LIMIT, FM_converge=FM | {"scf_iterations": 99})
         assert (first.band_gap, first.is_complete) == (2.5, False)
         result, calls = compute(first)
         assert calls == ["FM converge"]
         assert (result.band_gap, result.magnetic_order, result.is_complete) == (2.5, "AFM", True)
 
-    def test_gap_is_dropped_if_hybrid_of_lower_ordering_fails(self, compute):
-        first, _ = compute(AFM_converge="kill")
-        result, _ = compute(first, AFM_gap="kill")
+    def test_loses_its_gap_if_the_hybrid_of_a_lower_ordering_is_killed(self, compute):
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
+        result, _ = compute(first, AFM_converge=SLOW_AFM, AFM_gap="kill")
         assert result.band_gap is None
         assert result.is_retryable
         assert [order.energy_per_atom for order in result.magnetic_orders] == [-7.1, -7.0]
-        last, calls = compute(result)
-        assert calls == ["AFM converge", "AFM gap"]
+        last, calls = compute(result, settings=LIMIT, AFM_converge=SLOW_AFM)
+        assert calls == ["AFM converge", "AFM gap"], "with the iterations that it needed"
         assert (last.band_gap, last.is_complete) == (2.5, True)
 
+    def test_loses_its_gap_if_the_missing_ordering_is_killed(self, compute):
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
+        result, _ = compute(first, AFM_converge="kill")
+        assert (result.band_gap, result.is_retryable) == (None, True)
+
     def test_all_is_computed_again_with_another_gpaw_version(self, compute):
-        first, _ = compute(AFM_converge="kill")
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
         orders = [order.model_dump() | {"gpaw_version": "1.0"} for order in first.magnetic_orders]
         result, calls = compute(
             BandGapResult.model_validate(first.model_dump() | {"magnetic_orders": orders})
@@ -273,20 +290,70 @@ class TestIncompleteGaps:
         assert calls == ["FM converge", "AFM converge", "AFM gap"]
         assert result.is_complete
 
-    def test_gap_is_kept_without_gpaw(self, compute, monkeypatch):
-        first, _ = compute(AFM_converge="kill")
+    def test_is_kept_without_gpaw(self, compute, monkeypatch):
+        first, _ = compute(settings=LIMIT, AFM_converge=SLOW_AFM)
         monkeypatch.setattr(gpaw, "availability", lambda *_: "GPAW is not installed")
         assert compute(first) == (first, [])
 
-    def test_stopped_gap_is_computed_by_next_run(self, compute):
-        first, calls = compute(FM_converge="sleep")
-        assert calls == ["FM converge"], "the time limit is reached"
+
+def test_gap_that_needs_more_hybrid_evaluations_is_not_computed(compute):
+    def is_final(result, limit):
+        return result.is_final(max_scf_iterations=420, max_hybrid_evaluations=limit)
+
+    needed = {"reason": "90 evaluations", "is_limited": True, "hybrid_evaluations": 90}
+    result, _ = compute(settings={"max_hybrid_evaluations": 50}, AFM_gap=needed)
+    assert result.band_gap is None
+    assert (result.is_limited, result.is_retryable) == (True, False)
+    assert [is_final(result, limit) for limit in (50, 89, 90)] == [True, True, False]
+    complete, calls = compute(result)
+    assert calls == ["AFM converge", "AFM gap"]
+    assert is_final(complete, 1000)
+
+
+class TestKilledCalculations:
+    """The other ordering is no substitute for one whose calculation was killed."""
+
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [
+            ("sleep", "killed after 10 s (engines.band_gap.max_seconds)"),
+            ("kill", "killed by SIGKILL"),
+            ("exit", "GPAW failed"),
+            (NO_MEMORY, "MemoryError"),
+        ],
+    )
+    def test_gap_is_not_computed(self, compute, answer, reason):
+        result, calls = compute(AFM_converge=answer)
+        assert calls == ["FM converge", "AFM converge"]
+        assert result.band_gap is None
+        assert (result.is_complete, result.is_retryable) == (False, True)
+        assert result.reason.startswith("missing magnetic ordering AFM: GPAW")
+        assert reason in result.reason
+        assert BandGapResult.model_validate_json(result.model_dump_json()) == result
+
+    @pytest.mark.parametrize("answer", ["kill", "exit", NO_MEMORY])
+    def test_next_calculation_computes_what_is_missing(self, compute, answer):
+        first, _ = compute(AFM_converge=answer)
+        result, calls = compute(first)
+        assert calls == ["AFM converge", "AFM gap"]
+        assert (result.band_gap, result.is_complete) == (2.5, True)
+        result, calls = compute(first, AFM_converge=ABOVE_FM)
+        assert calls == ["AFM converge", "FM converge", "FM gap"]
+        assert (result.band_gap, result.is_complete) == (1.3, True)
+
+    def test_no_calculation_starts_after_the_wall_time(self, compute):
+        first, calls = compute(settings={"max_seconds": 2}, FM_converge="sleep")
+        assert calls == ["FM converge"]
         assert first.band_gap is None
-        assert "max_seconds: 10" in first.reason
+        assert first.reason == "GPAW was killed after 2 s (engines.band_gap.max_seconds)"
         assert first.is_retryable
         result, calls = compute(first)
         assert calls == ["FM converge", "AFM converge", "AFM gap"]
         assert (result.band_gap, result.is_complete) == (2.5, True)
+
+
+N_FM = 9
+"""SCF iterations of ferromagnetic MnO with coarse settings; antiferromagnetic MnO needs 10."""
 
 
 @needs_gpaw
@@ -304,23 +371,15 @@ def test_job_completes_an_incomplete_gap(tmp_path):
         run_locally(gap_job, store=store, create_folders=True, root_dir=folder, log=False)
         return BandGapResult.model_validate(decode(store.get_output("gap")))
 
-    interrupting = tmp_path / "interrupting.py"
-    interrupting.write_text(
-        "import os, signal, sys\n"
-        "if '/AFM/' in sys.argv[-1]: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "import subprocess\n"
-        "task = sys.argv[-1]\n"
-        "text = open(task).read().replace('\"is_parallel\": true', '\"is_parallel\": false')\n"
-        "open(task, 'w').write(text)\n"
-        "sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
-    )
-    first = run("first", mpi_command=(sys.executable, str(interrupting)))
+    first = run("first", max_scf_iterations=N_FM)
     assert (first.magnetic_order, first.is_complete) == ("FM", False)
-    assert first.reason.startswith("missing magnetic ordering AFM: GPAW was killed by SIGKILL")
+    assert f"did not converge in {N_FM} SCF iterations" in first.reason
+    assert [order.scf_iterations for order in first.magnetic_orders] == [N_FM, N_FM]
     second = run("second", first)
     assert second.is_complete
     assert [order.start for order in second.magnetic_orders] == ["AFM", "FM"]
     assert second.magnetic_orders[1] == first.magnetic_orders[0]
+    assert second.scf_iterations > N_FM
     assert second.band_gap > first.band_gap
     assert not list((tmp_path / "second").rglob("FM/*"))
 
@@ -363,6 +422,15 @@ def test_mgo_has_the_reference_gap(mgo, tmp_path):
 
 
 @needs_gpaw
+def test_limit_of_hybrid_evaluations_is_a_reason(mgo, tmp_path):
+    settings = BandGapEngineSettings(cutoff=250, kpoint_length=4, max_hybrid_evaluations=1)
+    result = compute_gap(mgo, settings, workdir=tmp_path)
+    assert (result.band_gap, result.is_limited, result.is_retryable) == (None, True, False)
+    assert result.hybrid_evaluations > 1
+    assert "max_hybrid_evaluations: 1)" in result.reason
+
+
+@needs_gpaw
 def test_element_without_setup_is_a_reason(tmp_path):
     polonium = Structure(Lattice.cubic(3.35), ["Po"], [[0, 0, 0]])
     result = compute_gap(polonium, BandGapEngineSettings(), workdir=tmp_path)
@@ -394,8 +462,8 @@ def test_timeout_is_a_reason_and_leaves_no_process(mno_afm, tmp_path):
     settings = BandGapEngineSettings(max_seconds=1)
     result = compute_gap(mno_afm, settings, magmoms=[5, -5, 0, 0], workdir=tmp_path)
     assert result.band_gap is None
-    assert "max_seconds: 1" in result.reason
-    assert [order.start for order in result.magnetic_orders] == ["given"]
+    assert "killed after 1 s (engines.band_gap.max_seconds)" in result.reason
+    assert [order.start for order in result.magnetic_orders] == ["given", "FM", "AFM"]
     assert scripts_using(tmp_path) == []
 
 

@@ -171,7 +171,8 @@ def test_magnetic_ordering_without_kpoint_mesh():
 
 
 FM = MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0)
-STOPPED = MagneticOrderingResult(start="AFM", reason="stopped", is_retryable=True)
+KILLED = MagneticOrderingResult(start="AFM", reason="killed", is_retryable=True)
+LIMITED = MagneticOrderingResult(start="AFM", reason="stopped", is_limited=True, scf_iterations=50)
 UNCONVERGED = MagneticOrderingResult(start="AFM-2", reason="not converged")
 SKIPPED = MagneticOrderingResult(start="AFM", reason="too large", is_skipped=True)
 SAME = MagneticOrderingResult(start="AFM", order="FM", energy_per_atom=-7.0)
@@ -179,25 +180,26 @@ SAME = MagneticOrderingResult(start="AFM", order="FM", energy_per_atom=-7.0)
 
 class TestIncompleteGaps:
     @pytest.mark.parametrize(
-        ("orders", "reason", "is_retryable"),
+        ("orders", "reason", "is_limited"),
         [
             ((), None, False),
             ((FM,), None, False),
             ((FM, SAME), None, False),
             ((FM, SKIPPED), None, False),
-            ((FM, STOPPED), "missing magnetic ordering AFM: stopped", True),
+            ((FM, LIMITED), "missing magnetic ordering AFM: stopped", True),
             ((FM, UNCONVERGED), "missing magnetic ordering AFM-2: not converged", False),
             (
-                (FM, STOPPED, UNCONVERGED),
+                (FM, LIMITED, UNCONVERGED),
                 "missing magnetic ordering AFM: stopped; AFM-2: not converged",
                 True,
             ),
         ],
     )
-    def test_gap_is_complete_unless_orderings_are_missing(self, orders, reason, is_retryable):
+    def test_gap_is_complete_unless_orderings_are_missing(self, orders, reason, is_limited):
         result = BandGapResult(band_gap=1.3, magnetic_orders=orders)
         assert result.is_complete == (reason is None)
-        assert (result.reason, result.is_retryable) == (reason, is_retryable)
+        assert (result.reason, result.is_limited) == (reason, is_limited)
+        assert not result.is_retryable
         assert BandGapResult.model_validate(result.model_dump()) == result
 
     def test_result_without_a_gap_is_incomplete(self):
@@ -206,4 +208,26 @@ class TestIncompleteGaps:
     @pytest.mark.parametrize("fields", [{"is_complete": True}, {"reason": None}])
     def test_inconsistent_completeness_is_refused(self, fields):
         with pytest.raises(ValueError, match=r"complete|missing"):
-            BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED), **fields)
+            BandGapResult(band_gap=1.3, magnetic_orders=(FM, LIMITED), **fields)
+
+    def test_killed_ordering_leaves_no_gap(self):
+        result = BandGapResult(magnetic_orders=(FM, KILLED))
+        assert (result.is_complete, result.is_retryable) == (False, True)
+        assert result.reason == "missing magnetic ordering AFM: killed"
+        with pytest.raises(ValueError, match="killed"):
+            BandGapResult(band_gap=1.3, magnetic_orders=(FM, KILLED))
+
+    @pytest.mark.parametrize(
+        ("orders", "limit", "is_final"),
+        [
+            ((FM, LIMITED), 50, True),
+            ((FM, LIMITED), 51, False),
+            ((FM, UNCONVERGED), 51, True),
+            ((FM, SKIPPED), 51, True),
+        ],
+    )
+    def test_larger_limit_may_complete_a_limited_gap(self, orders, limit, is_final):
+        result = BandGapResult(band_gap=1.3, magnetic_orders=orders)
+        limits = {"max_scf_iterations": limit, "max_hybrid_evaluations": 1}
+        assert result.is_final(**limits) == is_final
+        assert not BandGapResult(magnetic_orders=(*orders, KILLED)).is_final(**limits)

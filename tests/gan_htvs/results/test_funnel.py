@@ -5,6 +5,7 @@ from itertools import count
 import pytest
 
 from gan_htvs.campaign.campaign_file import validate_campaign
+from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.results.funnel import (
     NEW,
@@ -69,6 +70,14 @@ def test_incomplete_gap_counts_in_no_stage_but_in_the_caveat():
     assert funnel.n_incomplete_gaps == 1
     assert funnel.caveat.startswith("1 band gap is incomplete")
     assert measure_funnel(gaps[:1], campaign()).caveat is None
+
+
+def test_accepted_incomplete_gap_is_counted_with_a_caveat():
+    gaps = [candidate(0.0, 0.3, 2.2), candidate(0.0, 0.3, 2.2, incomplete_band_gap=2.2)]
+    engines = EngineSettings.model_validate({"band_gap": {"accept_incomplete": True}})
+    funnel = measure_funnel(gaps, campaign().model_copy(update={"engines": engines}))
+    assert funnel.counts["gan"][-2:] == [2, 2]
+    assert "accept_incomplete" in funnel.caveat
 
 
 def test_hull_warning_lists_the_uncovered_subsystems_of_all_candidates():

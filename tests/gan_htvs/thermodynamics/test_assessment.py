@@ -45,7 +45,7 @@ def gap_of(value: float) -> BandGapResult:
 def incomplete_gap_of(value: float) -> BandGapResult:
     orders = (
         MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
-        MagneticOrderingResult(start="AFM", reason="killed", is_retryable=True),
+        MagneticOrderingResult(start="AFM", reason="no convergence"),
     )
     return BandGapResult(band_gap=value, method="HSE06@PBE+U", magnetic_orders=orders)
 
@@ -88,6 +88,13 @@ def test_stage_of_energies_and_gaps(assess, excess, gap, stage):
     decided, reason = decide(assess(relaxed(excess)), gap, Thresholds())
     assert decided is stage
     assert (reason is None) == (stage is Stage.PHOTOANODE)
+
+
+@pytest.mark.parametrize(("value", "is_photoanode"), [(2.5, True), (6.3, False)])
+def test_incomplete_gap_passes_if_it_is_accepted(assess, value, is_photoanode):
+    stability, gap = assess(relaxed()), incomplete_gap_of(value)
+    stage, _ = decide(stability, gap, Thresholds(), accept_incomplete=True)
+    assert (stage is Stage.PHOTOANODE) == is_photoanode
 
 
 def test_implausible_energy_is_rejected(assess):

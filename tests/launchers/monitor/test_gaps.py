@@ -36,8 +36,8 @@ def store(databases, uuid, output, **metadata):
     store_output(databases, uuid, output, campaign="mg-o", **metadata)
 
 
-def store_candidate(databases, structure=RELAXED, gap_job=GAP):
-    """Store a candidate that passed its gate and has no band gap."""
+def store_candidate(databases, structure=RELAXED, gap_job=GAP, **fields):
+    """Store a candidate that passed its gate and has no band gap, unless ``fields`` has one."""
     register(SEARCH, databases)
     start = proposal("stable", rocksalt())
     verdict = Verdict(
@@ -50,7 +50,7 @@ def store_candidate(databases, structure=RELAXED, gap_job=GAP):
     store(databases, GATE, verdict, step="gate", candidate_id="stable")
     candidate = {"candidate_id": "stable", "campaign": "mg-o", "stage": "pourbaix_stable"}
     with databases.store("candidates", key="candidate_id") as candidates:
-        candidates.update([candidate | {"band_gap": None}])
+        candidates.update([candidate | {"band_gap": None} | fields])
 
 
 @pytest.fixture
@@ -95,16 +95,24 @@ def order(start, energy=None, reason=None, **more):
 
 
 FM, AFM = order("FM", -7.0), order("AFM", -7.1)
-STOPPED = order("AFM", reason="stopped", is_retryable=True)
+KILLED = order("AFM", reason="killed", is_retryable=True)
+LIMITED = order("AFM", reason="stopped", is_limited=True, scf_iterations=419)
+AT_LIMIT = order("AFM", reason="stopped", is_limited=True, scf_iterations=420)
 UNCONVERGED = order("AFM", reason="not converged")
 SKIPPED = order("AFM", reason="too large", is_skipped=True)
 
 
 @pytest.mark.parametrize(
     ("orders", "n"),
-    [((FM, STOPPED), 1), ((FM, UNCONVERGED), 0), ((FM, SKIPPED), 0), ((AFM, FM), 0)],
+    [
+        ((FM, LIMITED), 1),
+        ((FM, AT_LIMIT), 0),
+        ((FM, UNCONVERGED), 0),
+        ((FM, SKIPPED), 0),
+        ((AFM, FM), 0),
+    ],
 )
-def test_gap_with_stopped_magnetic_orders_is_missing(built, launchpad, orders, n):
+def test_gap_with_limited_magnetic_orders_is_missing(built, launchpad, orders, n):
     store(built, GAP, BandGapResult(band_gap=1.3, magnetic_orders=orders))
     units = missing_gaps(SEARCH, built)
     assert len(units) == n
@@ -112,12 +120,10 @@ def test_gap_with_stopped_magnetic_orders_is_missing(built, launchpad, orders, n
     assert missing_gaps(SEARCH, built) == []
 
 
-@pytest.mark.parametrize(
-    "result", [None, BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED))]
-)
+@pytest.mark.parametrize("result", [None, BandGapResult(magnetic_orders=(FM, KILLED))])
 def test_incomplete_energy_is_completed_before_its_gap(databases, launchpad, result):
     """`gan-htvs retry` and the next run queue the order again, and the gate after it."""
-    incomplete = RELAXED.model_copy(update={"magnetic_orders": (FM, STOPPED)})
+    incomplete = RELAXED.model_copy(update={"magnetic_orders": (FM, KILLED)})
     gap_job = gap_flow(incomplete).output.uuid
     store_candidate(databases, incomplete, gap_job)
     if result is not None:
@@ -133,7 +139,7 @@ def test_gap_is_computed_if_the_missing_order_is_not_retryable(databases, launch
 
 @pytest.mark.parametrize(("began", "n"), [("2025-12-31", 0), ("2026-01-01", 0), ("2026-01-02", 1)])
 def test_gaps_computed_in_this_run_are_excluded(built, began, n):
-    gap = BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED))
+    gap = BandGapResult(magnetic_orders=(FM, KILLED))
     store(built, GAP, gap)
     assert len(missing_gaps(SEARCH, built, before=datetime.fromisoformat(began))) == n
 
@@ -159,10 +165,27 @@ def test_results_after_the_last_build_are_considered(built, is_retryable, n):
 
 def test_incomplete_gap_is_completed_with_its_uuid():
     flows = CampaignUnits(mg_o(engines={"band_gap": {"name": "gpaw"}})).flows
-    previous = BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED))
+    previous = BandGapResult(band_gap=1.3, magnetic_orders=(FM, LIMITED))
     again = flows.band_gap(RELAXED, previous)
     assert again.function_kwargs == {"previous": previous}
     assert again.output.uuid == flows.band_gap(RELAXED).output.uuid
+
+
+@pytest.mark.parametrize(
+    ("fields", "n"),
+    [
+        ({"stage": "pourbaix_stable", "band_gap": None}, 1),
+        ({"stage": "photoanode", "band_gap": 1.9, "incomplete_band_gap": 1.9}, 1),
+        ({"stage": "relaxed", "band_gap": None}, 0),
+    ],
+)
+def test_built_incomplete_gap_is_completed(databases, launchpad, fields, n):
+    """Also if the campaign accepts it, but not if the candidate has left the funnel."""
+    gap = BandGapResult(band_gap=1.9, magnetic_orders=(FM, LIMITED))
+    built_gap = gap.model_dump(mode="json")
+    store_candidate(databases, band_gap_result=built_gap, **fields)
+    store(databases, GAP, gap)
+    assert len(missing_gaps(SEARCH, databases)) == n
 
 
 def test_campaign_without_gaps_has_no_missing_gap(built):

@@ -52,10 +52,10 @@ def test_missing_gap_has_a_reason(lab):
 
 
 def orders(*missing):
-    """Return results of a ferromagnetic ordering, and of other orderings that were killed."""
+    """Return results of a ferromagnetic ordering, and of other orderings that failed."""
     return (
         MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
-        *(MagneticOrderingResult(start=m, reason="killed", is_retryable=True) for m in missing),
+        *(MagneticOrderingResult(start=m, reason="failed") for m in missing),
     )
 
 
@@ -68,12 +68,20 @@ def test_gap_is_incomplete_until_all_magnetic_orders_are_computed(lab):
     candidate = lab["a"]
     assert candidate.stage is Stage.POURBAIX_STABLE
     assert (candidate.band_gap, candidate.incomplete_band_gap) == (None, 2.5)
-    assert candidate.band_gap_reason == "missing magnetic ordering AFM: killed"
-    assert candidate.reason.endswith("incomplete: missing magnetic ordering AFM: killed")
+    assert candidate.band_gap_reason == "missing magnetic ordering AFM: failed"
+    assert candidate.reason.endswith("incomplete: missing magnetic ordering AFM: failed")
     assert candidate.band_gap_result.is_complete is False
     store = CandidateStore(lab.candidates)
     assert store.count(band_gap=(None, None)) == 1  # no bounds: no filter
     assert store.count(band_gap=(0, None)) == store.count(band_gap=(None, 9)) == 0
+    lab.configure(SETTINGS | {"engines": {"band_gap": {"accept_incomplete": True}}})
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.PHOTOANODE
+    assert (lab["a"].band_gap, lab["a"].incomplete_band_gap) == (2.5, 2.5)
+    assert store.count(band_gap=(1.6, 3.0)) == 1
+    lab.configure(SETTINGS)
+    assert lab.build() == {"a"}
+    assert lab["a"].band_gap is None
     lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.6, magnetic_orders=orders()))
     assert lab.build() == {"a"}
     assert lab["a"].stage is Stage.PHOTOANODE
@@ -86,7 +94,7 @@ def test_energy_without_all_magnetic_orders_is_incomplete(lab):
     lab.gate("a", magnetic_orders=orders("AFM", "AFM-2"))
     lab.gate("b", magnetic_orders=orders())
     lab.build()
-    reason = "missing magnetic ordering AFM: killed; AFM-2: killed"
+    reason = "missing magnetic ordering AFM: failed; AFM-2: failed"
     assert (lab["a"].energy_incomplete, lab["b"].energy_incomplete) == (reason, None)
     assert lab["a"].energy_above_hull == pytest.approx(0)
 
