@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 VANADIUM_IONS = """\
 version: mine-1
@@ -26,7 +27,8 @@ ions:
 FOLDER = Path(__file__).with_name("data") / "reference_phases"
 
 
-def structures_of(system: str, shipped: Iterable[str] = ()) -> dict[str, Structure]:
+@cache
+def structures_of(system: str, shipped: tuple[str, ...] = ()) -> Mapping[str, Structure]:
     """Return reference phases by name.
 
     Parameters
