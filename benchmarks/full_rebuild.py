@@ -142,7 +142,7 @@ def verdicts_of(first: int, end: int) -> Iterator[Verdict]:
         which, number = divmod(i - first, VARIANTS)
         structure = variant(crystals[which], rng) if number else crystals[which]
         formula = SYSTEM.formula(counts[which])
-        hull_energy = -REFERENCES.energies_above_hull([formula], np.zeros(1))[0]
+        hull_energy = REFERENCES.hull_energy(formula)
         above_hull = float(rng.gamma(2, 0.05))
         yield Verdict(
             candidate_id=f"{i:016x}",
@@ -155,7 +155,10 @@ def verdicts_of(first: int, end: int) -> Iterator[Verdict]:
                 converged=True,
             ),
             assessment=Assessment(
-                formation_energy_per_atom=-2.0, energy_above_hull=above_hull, decomposes_to={}
+                formation_energy_per_atom=-2.0,
+                decomposition_energy=above_hull,
+                reference_decomposition_energy=above_hull,
+                decomposes_to={},
             ),
             stage=Stage.STABLE,
             references=REFERENCES.content_hash,

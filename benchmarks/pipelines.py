@@ -146,7 +146,7 @@ def _outcome(proposal: Proposal, declash_seconds: float) -> Outcome:
     verdict = proposal.prescreen or PrescreenVerdict()
     confirmation = verdict.confirmation
     return Outcome(
-        energy=verdict.energy_above_hull if proposal.survives else None,
+        energy=verdict.decomposition_energy if proposal.survives else None,
         seconds=declash_seconds
         + (verdict.cpu_seconds or 0)
         + (confirmation.cpu_seconds if confirmation else 0),
@@ -169,7 +169,7 @@ def straightforward(
             outcome.status = str(ScreeningStep.RELAXATION)
             continue
         structure = Structure.from_dict(done[i]["structure"])
-        energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
+        energy = rules.references.decomposition_energy(structure.composition, done[i]["energy"])
         if check_geometry(structure) is not None or energy < LOWEST_PLAUSIBLE:
             outcome.status = str(ScreeningStep.GEOMETRY)
         elif energy > rules.window:

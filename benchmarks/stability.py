@@ -207,7 +207,7 @@ def place_all(
     reference_set: ReferenceSet, formulas: list[str], energies: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return energies above hull and Pourbaix decomposition energies of all candidates at once."""
-    above = reference_set.energies_above_hull(formulas, energies)
+    above = reference_set.decomposition_energies(formulas, energies)
     formation = reference_set.formation_energies_per_atom(formulas, energies)
     analyzer = PourbaixAnalyzer(reference_set, SETTINGS)
     stabilities = analyzer.stabilities(formulas, formation)

@@ -117,8 +117,8 @@ def relax_references(settings: PotentialSettings, folder: Path, n_processes: int
 def trace(sample: Sampled, relaxation: RelaxationResult, references: ReferenceSet) -> Trace:
     """Return the energies above hull of a relaxation."""
     composition = sample.declashed.composition
-    offset = references.energy_above_hull(composition, 0.0)
-    energies = [energy + offset for energy in relaxation.curve.energies]
+    hull = references.hull_energy(composition)
+    energies = [energy - hull for energy in relaxation.curve.energies]
     converged = relaxation.relaxed is not None and relaxation.relaxed.converged
     return Trace(energies, energies[-1] if converged else None, composition.reduced_formula)
 

@@ -31,8 +31,9 @@ references = ReferenceSet(
     )
 )
 composition, energy = spinel.composition, spinel.energy_per_atom
-print(f"energy above hull {references.energy_above_hull(composition, energy):.3f} eV/atom")
-print("decomposes to", references.decompositions([composition])[0])
+print(f"decomposition energy {references.decomposition_energy(composition, energy):.3f} eV/atom")
+for phase, fraction in references.decompositions([composition])[0].items():
+    print(f"    {fraction:.1%} of the atoms in {phase}")
 
 formation_energy = references.formation_energy_per_atom(composition, energy)
 water = PourbaixAnalyzer(references, PourbaixSettings(potential_vs_rhe=1.5))

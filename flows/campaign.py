@@ -122,7 +122,7 @@ class CampaignMaker(Maker):
                 confirm=prescreen.confirming(engines),
                 window=prescreen.window or thresholds.metastable,
                 geometry=campaign.geometry,
-                lowest_energy_above_hull=thresholds.lowest_energy_above_hull,
+                lowest_decomposition_energy=thresholds.lowest_decomposition_energy,
                 **prescreen.model_dump(include=passed_on),
             )
         stability_maker = StabilityMaker(

@@ -47,7 +47,7 @@ class PrescreenMaker(Maker):
         See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`; energies in eV/atom.
     geometry
         Limits for the structures.
-    lowest_energy_above_hull
+    lowest_decomposition_energy
         See :class:`gan_htvs.campaign.model.Thresholds`, eV/atom.
 
     Examples
@@ -79,7 +79,7 @@ class PrescreenMaker(Maker):
     audit: float = 0.1
     device: Device = "auto"
     geometry: GeometryLimits = field(default_factory=GeometryLimits)
-    lowest_energy_above_hull: float | None = None
+    lowest_decomposition_energy: float | None = None
 
     def make(
         self,
@@ -141,7 +141,7 @@ class PrescreenMaker(Maker):
             device=self.device,
             recall=self.recall,
             geometry=self.geometry,
-            lowest_energy_above_hull=self.lowest_energy_above_hull,
+            lowest_decomposition_energy=self.lowest_decomposition_energy,
         )
         structures = [proposal.structure for proposal in proposals]
         name = content_hash("batch", self.potential, self.confirm, *structures)

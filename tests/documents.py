@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:
-    """Return a candidate with the rocksalt structure; ``minimum`` is that of Pourbaix, eV/atom."""
+    """Return a candidate with the rocksalt structure; ``minimum`` is that of Pourbaix, eV/atom.
+
+    Its decomposition energies are its energy above hull unless they are given.
+    """
     structure = Structure(Lattice.rhombohedral(3.0, 60), [metal, "O"], [[0] * 3, [0.5] * 3])
     pourbaix = minimum and PourbaixStability(
         minimum=minimum,
@@ -46,6 +49,8 @@ def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more
             "structure": structure,
             "pourbaix": pourbaix or None,
             "last_updated": datetime(2026, 1, 1, tzinfo=UTC),
+            "decomposition_energy": more.get("energy_above_hull"),
+            "reference_decomposition_energy": more.get("energy_above_hull"),
         }
         | more
     )

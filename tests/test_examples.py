@@ -75,7 +75,7 @@ def test_sample(run, tmp_path):
 
 def test_stability(run):
     output = run("stability.py")
-    assert re.search(r"energy above hull -0\.0\d\d eV/atom", output)
+    assert re.search(r"decomposition energy -0\.0\d\d eV/atom", output)
     assert re.search(r"Pourbaix decomposition energy 0\.\d+ eV/atom, pH \d", output)
 
 

@@ -172,11 +172,11 @@ class OwnStructuresSettings(Settings):
 class Thresholds(Settings):
     """Thresholds of the funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
 
-    lowest_energy_above_hull: NonPositiveFloat | None = Field(
+    lowest_decomposition_energy: NonPositiveFloat | None = Field(
         None,
-        description="lowest plausible energy above hull, eV/atom; lower ones are rejected "
-        "as artifacts of the potential; null: -0.1, or -0.3 if reference phases may be missing, "
-        "see docs/stability.md",
+        description="lowest plausible decomposition energy into reference phases, eV/atom; lower "
+        "ones are rejected as artifacts of the potential; null: -0.1, or -0.3 if reference phases "
+        "may be missing, see docs/stability.md",
     )
     metastable: NonNegativeFloat = Field(
         0.200, description="largest energy above hull of a metastable structure, eV/atom"
@@ -410,8 +410,8 @@ class Campaign(Settings):
         It is unknown whether a folder or file of reference phases is complete.
         """
         limits = self.thresholds
-        if limits.lowest_energy_above_hull is None and self.references.source in OWN_REFERENCES:
-            return limits.model_copy(update={"lowest_energy_above_hull": LOWEST_OF_INCOMPLETE})
+        if limits.lowest_decomposition_energy is None and self.references.source in OWN_REFERENCES:
+            return limits.model_copy(update={"lowest_decomposition_energy": LOWEST_OF_INCOMPLETE})
         return limits
 
     @property

@@ -132,9 +132,11 @@ class Confirmation(Document):
 
     level_of_theory: str
     energy_per_atom: float = Field(description="with corrections, eV/atom")
-    energy_above_hull: float = Field(description="above the reference phases of its level, eV/atom")
+    decomposition_energy: float = Field(
+        description="relative to the hull of the reference phases of its level, eV/atom"
+    )
     disagreement: float = Field(
-        description="energy above hull, second potential minus first, eV/atom"
+        description="decomposition energy, second potential minus first, eV/atom"
     )
     n_steps: int = Field(description="relaxation steps until it agreed or was stopped")
     cpu_seconds: float
@@ -150,8 +152,10 @@ class PrescreenVerdict(Document):
     )
     reason: str | None = None
     level_of_theory: str | None = Field(None, description="level of the relaxing potential")
-    energy_above_hull: float | None = Field(
-        None, description="above the reference phases of that level, eV/atom"
+    decomposition_energy: float | None = Field(
+        None,
+        description="relative to the hull of the reference phases of that level, eV/atom; "
+        "negative below it",
     )
     confirmation: Confirmation | None = None
     duplicate_of: str | None = Field(None, description="candidate that is the same crystal")
@@ -203,9 +207,17 @@ class Assessment(Document):
     """Stability against reference phases, later also other candidates, at one level of theory."""
 
     formation_energy_per_atom: float = Field(description="eV/atom")
-    energy_above_hull: float = Field(description="eV/atom, negative below the hull")
+    decomposition_energy: float = Field(
+        description="energy relative to the hull of all other phases, eV/atom: negative for a "
+        "stable phase, the energy above hull of an unstable one"
+    )
+    reference_decomposition_energy: float = Field(
+        description="energy relative to the hull of the reference phases alone, eV/atom; negative "
+        "below it"
+    )
     decomposes_to: dict[str, float] = Field(
-        description="competing phases and atomic fractions; other candidates with their ids"
+        description="competing phases by name, with the fraction of atoms in each; other "
+        "candidates with their ids"
     )
     uncovered_subsystems: list[str] = Field(
         default_factory=list,
@@ -214,6 +226,12 @@ class Assessment(Document):
     )
     pourbaix: PourbaixStability | None = None
     pourbaix_reason: str | None = Field(None, description="why the Pourbaix stability is missing")
+
+    @computed_field(description="eV/atom; 0: stable")  # type: ignore[prop-decorator]
+    @property
+    def energy_above_hull(self) -> float:
+        """Energy above the hull, eV/atom; zero for stable phases."""
+        return max(self.decomposition_energy, 0.0)
 
 
 class Verdict(Proposal):
@@ -288,12 +306,26 @@ class Candidate(Document):
     )
     formation_energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_above_hull: float | None = Field(
-        None, description="above reference phases and all other candidates of its level, eV/atom"
+        None,
+        description="above the hull of reference phases and all candidates of its level, eV/atom; "
+        "0: stable. None: no energy, or an implausible one",
     )
-    energy_above_references: float | None = Field(
-        None, description="above only the reference phases, eV/atom"
+    decomposition_energy: float | None = Field(
+        None,
+        description="energy relative to the hull of all other phases, eV/atom: negative for a "
+        "stable phase, the energy above hull of an unstable one. None: no energy, or an "
+        "implausible one",
     )
-    decomposes_to: dict[str, float] | None = None
+    reference_decomposition_energy: float | None = Field(
+        None,
+        description="energy relative to the hull of the reference phases alone, eV/atom; negative "
+        "below it",
+    )
+    decomposes_to: dict[str, float] | None = Field(
+        None,
+        description="competing phases by name, with the fraction of atoms in each; other "
+        "candidates with their ids",
+    )
     uncovered_subsystems: list[str] | None = Field(
         None,
         description="subsystems of its elements without a reference phase: if there are any, the "
@@ -322,7 +354,7 @@ class Candidate(Document):
     band_gap_result: BandGapResult | None = None
     gate: dict[str, Any] | None = Field(
         None,
-        description="stage, references and energy above hull when it was evaluated",
+        description="stage, references and decomposition energy when it was evaluated",
     )
     last_updated: datetime
     builder_meta: dict[str, Any] = Field(default_factory=dict)

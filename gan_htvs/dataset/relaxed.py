@@ -172,14 +172,15 @@ def _rejection(
         return UNCONVERGED, math.nan
     if max(result.structure.lattice.abc) > LENGTH_SCALE:
         return TOO_LONG, math.nan
-    energy = hull.energy_above_hull(result.structure.composition, result.energy_per_atom)
+    energy = hull.decomposition_energy(result.structure.composition, result.energy_per_atom)
     if energy > campaign.dataset.max_energy_above_hull:
         return UNSTABLE, energy
     lowest = lowest_plausible(
-        campaign.stage_thresholds.lowest_energy_above_hull,
+        campaign.stage_thresholds.lowest_decomposition_energy,
         hull.uncovered(result.structure.composition),
     )
-    return (None if implausible_reason(energy, lowest) is None else IMPLAUSIBLE), energy
+    reason = None if implausible_reason(energy, lowest) is None else IMPLAUSIBLE
+    return reason, max(energy, 0.0)
 
 
 def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Structure]:

@@ -84,7 +84,7 @@ class EvaluationSettings:
         Energies above hull up to which structures count as stable, eV/atom.
     max_tries_per_structure
         Limit on raw samples per requested structure.
-    lowest_energy_above_hull
+    lowest_decomposition_energy
         See :class:`gan_htvs.campaign.model.Thresholds`, eV/atom.
     """
 
@@ -93,7 +93,7 @@ class EvaluationSettings:
     seed: int = 0
     thresholds: Sequence[float] = THRESHOLDS
     max_tries_per_structure: int = 200
-    lowest_energy_above_hull: float | None = None
+    lowest_decomposition_energy: float | None = None
 
 
 def evaluate(
@@ -318,19 +318,19 @@ def _record(
         sample.outcome = _OUTCOMES[problem[0]]
         return
     references.check_level(relaxed.level_of_theory)
-    above_hull = references.energy_above_hull(
+    decomposition = references.decomposition_energy(
         relaxed.structure.composition, relaxed.energy_per_atom
     )
     sample.energy_per_atom = relaxed.energy_per_atom
     lowest = lowest_plausible(
-        settings.lowest_energy_above_hull, references.uncovered(relaxed.structure.composition)
+        settings.lowest_decomposition_energy, references.uncovered(relaxed.structure.composition)
     )
-    if implausible_reason(above_hull, lowest) is not None:
+    if implausible_reason(decomposition, lowest) is not None:
         sample.outcome = Outcome.IMPLAUSIBLE
         return
     sample.outcome = Outcome.SOUND
     sample.structure = relaxed.structure
-    sample.energy_above_hull = above_hull
+    sample.decomposition_energy = decomposition
     sample.novel = known.is_novel(relaxed.structure)
     sample.rediscovers = known.rediscovered(relaxed.structure)
 
@@ -339,7 +339,7 @@ def _mark_unique(samples: Sequence[Sample]) -> None:
     """Set ``unique`` of the sound samples: true for the most stable of matching ones."""
     sound = [sample for sample in samples if sample.outcome is Outcome.SOUND]
     seen = UniqueStructures()
-    for candidate in sorted(sound, key=attrgetter("energy_above_hull")):
+    for candidate in sorted(sound, key=attrgetter("decomposition_energy")):
         candidate.unique = seen.add(candidate.structure)
 
 

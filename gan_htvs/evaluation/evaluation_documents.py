@@ -46,8 +46,10 @@ class Sample(Document):
     outcome: Outcome = Outcome.NOT_RELAXED
     structure: StoredStructure | None = Field(None, description="after a sound relaxation")
     energy_per_atom: float | None = Field(None, description="eV/atom")
-    energy_above_hull: float | None = Field(
-        None, description="eV/atom, negative below the hull; of sound structures only"
+    decomposition_energy: float | None = Field(
+        None,
+        description="relative to the hull of the reference phases, eV/atom; negative below it; of "
+        "sound structures only",
     )
     n_steps: int | None = Field(None, description="steps of the optimizer")
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
@@ -64,7 +66,7 @@ class Sample(Document):
 
     def is_stable(self, threshold: float) -> bool:
         """Return whether it is sound and at most ``threshold`` (eV/atom) above the hull."""
-        return self.energy_above_hull is not None and self.energy_above_hull <= threshold
+        return self.decomposition_energy is not None and self.decomposition_energy <= threshold
 
     def is_sun(self, threshold: float) -> bool:
         """Return whether it is stable, unique and novel."""

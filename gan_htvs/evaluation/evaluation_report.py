@@ -140,7 +140,9 @@ def draw_report(report: Report) -> Figure:
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     for evaluation, color in zip(evaluations, cycle(COLORS), strict=False):
         relaxed = [s for s in evaluation.samples if s.outcome is not Outcome.NOT_RELAXED]
-        energies = [np.inf if s.energy_above_hull is None else s.energy_above_hull for s in relaxed]
+        energies = [
+            np.inf if s.decomposition_energy is None else s.decomposition_energy for s in relaxed
+        ]
         if relaxed:
             label = f"{evaluation.proposer} (n = {len(relaxed)})"
             axes.ecdf(energies, color=color, label=label)
@@ -149,7 +151,7 @@ def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     axes.set(
         xlim=WINDOW,
         ylim=(0, 1),
-        xlabel="energy above hull after relaxation, eV/atom",
+        xlabel="decomposition energy after relaxation, eV/atom",
         ylabel="share of structures relaxed",
         title=f"stability ({evaluations[0].level_of_theory})",
     )

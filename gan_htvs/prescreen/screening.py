@@ -63,7 +63,7 @@ class Prescreen:
         Share of the structures within the window that early stopping must keep.
     geometry
         Limits for the structures.
-    lowest_energy_above_hull
+    lowest_decomposition_energy
         See :class:`gan_htvs.campaign.model.Thresholds`.
 
     Raises
@@ -83,7 +83,7 @@ class Prescreen:
     device: Device = "auto"
     recall: float = 0.94
     geometry: GeometryLimits = CHEMISTRY
-    lowest_energy_above_hull: float | None = None
+    lowest_decomposition_energy: float | None = None
     rule: StoppingRule | None = field(init=False, default=None)
     quantile: float | None = field(init=False, default=None)
 
@@ -105,7 +105,7 @@ class Prescreen:
         return self.rule.bound(target, self.quantile)
 
     def agreement(self, composition: Composition, first: float) -> Agreement:
-        """Return the criterion for agreement with the energy above hull ``first``, eV/atom."""
+        """Return the criterion for agreement with a decomposition energy ``first``, eV/atom."""
         if self.confirming_references is None or self.confirming is None:
             raise ValueError("the prescreen has no second potential")
         return Agreement(
@@ -249,15 +249,15 @@ class _Batch:
         within = {}
         for name, result in relaxed.items():
             composition = result.structure.composition
-            above = references.energy_above_hull(composition, result.energy_per_atom)
-            self.verdicts[name].energy_above_hull = above
+            energy = references.decomposition_energy(composition, result.energy_per_atom)
+            self.verdicts[name].decomposition_energy = energy
             lowest = lowest_plausible(
-                self.rules.lowest_energy_above_hull, references.uncovered(composition)
+                self.rules.lowest_decomposition_energy, references.uncovered(composition)
             )
-            if (implausible := implausible_reason(above, lowest)) is not None:
+            if (implausible := implausible_reason(energy, lowest)) is not None:
                 self._reject(name, ScreeningStep.WINDOW, implausible)
-            elif above > self.rules.window:
-                reason = excess_reason("energy above hull", above, self.rules.window)
+            elif energy > self.rules.window:
+                reason = excess_reason("energy above hull", energy, self.rules.window)
                 self._reject(name, ScreeningStep.WINDOW, reason)
             else:
                 within[name] = result
@@ -280,7 +280,7 @@ class _Batch:
             return
         agreements = {
             name: rules.agreement(
-                result.structure.composition, self.verdicts[name].energy_above_hull or 0.0
+                result.structure.composition, self.verdicts[name].decomposition_energy or 0.0
             )
             for name, result in survivors.items()
         }
@@ -297,14 +297,14 @@ class _Batch:
                 reason = f"{references.level_of_theory}: {relaxation.reason}"
                 self._reject(name, ScreeningStep.CONFIRMATION, reason)
                 continue
-            above = references.energy_above_hull(
+            energy = references.decomposition_energy(
                 second.structure.composition, second.energy_per_atom
             )
             verdict.confirmation = Confirmation(
                 level_of_theory=references.level_of_theory,
                 energy_per_atom=second.energy_per_atom,
-                energy_above_hull=above,
-                disagreement=above - (verdict.energy_above_hull or 0.0),
+                decomposition_energy=energy,
+                disagreement=energy - (verdict.decomposition_energy or 0.0),
                 n_steps=second.n_steps or 0,
                 cpu_seconds=relaxation.cpu_seconds,
             )
@@ -388,9 +388,9 @@ def select(proposals: Iterable[Proposal]) -> Screened:
 
 def _energy(proposal: Proposal) -> tuple[float, str]:
     """Return the sort key of a survivor."""
-    if proposal.prescreen is None or proposal.prescreen.energy_above_hull is None:
+    if proposal.prescreen is None or proposal.prescreen.decomposition_energy is None:
         return 0.0, ""
-    return round(proposal.prescreen.energy_above_hull, 3), proposal.candidate_id
+    return round(proposal.prescreen.decomposition_energy, 3), proposal.candidate_id
 
 
 def _selected(proposal: Proposal, duplicate_of: str | None) -> Proposal:

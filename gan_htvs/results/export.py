@@ -26,6 +26,7 @@ _COLUMNS = {
     "level_of_theory": "level_of_theory",
     "energy_per_atom_eV": "energy_per_atom",
     "energy_above_hull_eV_per_atom": "energy_above_hull",
+    "decomposition_energy_eV_per_atom": "decomposition_energy",
     "uncovered_subsystems": "uncovered_subsystems",
     "energy_incomplete": "energy_incomplete",
     "band_gap_eV": "band_gap",

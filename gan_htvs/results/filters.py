@@ -86,9 +86,12 @@ class Filters(Settings):
     )
     proposer: Text | None = Field(None, description="as in `origin.proposer`")
     level_of_theory: Text | None = Field(None, description="level of theory of the energy")
-    energy_above_hull: Range | None = Field(None, description="eV/atom")
-    energy_above_references: Range | None = Field(
-        None, description="above the reference phases alone, eV/atom"
+    energy_above_hull: Range | None = Field(None, description="eV/atom; 0: stable")
+    decomposition_energy: Range | None = Field(
+        None, description="relative to the hull of all other phases, eV/atom"
+    )
+    reference_decomposition_energy: Range | None = Field(
+        None, description="relative to the hull of the reference phases alone, eV/atom"
     )
     band_gap: Range | None = Field(None, description="eV")
     pourbaix_min: Range | None = Field(
@@ -181,7 +184,8 @@ RANGES = (
     "pourbaix_min",
     "band_gap",
     "energy_above_hull",
-    "energy_above_references",
+    "decomposition_energy",
+    "reference_decomposition_energy",
     "nsites",
 )
 """Filters that are ranges."""

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.stages import REFERENCE_PHASE, ScreeningStep, Stage
+from gan_htvs.core.stages import REFERENCE_PHASE, ScreeningStep
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
 from gan_htvs.thermodynamics.plausibility import SETTING
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
 
 CANDIDATE_FIELDS = (
-    *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
-    *("band_gap", "incomplete_band_gap", "novelty.is_novel", "duplicate_of"),
-    *("prescreen.rejected_at", "prescreen.energy_above_hull", "uncovered_subsystems"),
+    *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "decomposition_energy"),
+    *("reference_decomposition_energy", "pourbaix.minimum", "band_gap", "incomplete_band_gap"),
+    *("novelty.is_novel", "duplicate_of", "uncovered_subsystems"),
+    *("prescreen.rejected_at", "prescreen.decomposition_energy"),
 )
 """Fields of a candidate document that the counts need."""
 
@@ -137,7 +138,8 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
     low, high = thresholds.band_gap
 
     def is_stable(candidate: Row, limit: float) -> bool:
-        return not is_implausible(candidate) and candidate["energy_above_hull"] <= limit
+        energy = candidate.get("energy_above_hull")
+        return energy is not None and energy <= limit
 
     def is_pourbaix_stable(candidate: Row, limit: float) -> bool:
         return bool(candidate.get("pourbaix")) and candidate["pourbaix"]["minimum"] <= limit
@@ -145,7 +147,7 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
     stages = [
         Criterion(GENERATED, PUBLISHED_GENERATED, bool),
         Criterion(SURVIVED, None, _survived),
-        Criterion(RELAXED, None, lambda c: c.get("energy_above_hull") is not None),
+        Criterion(RELAXED, None, _has_energy),
         Criterion(
             f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
             PUBLISHED_METASTABLE if thresholds.metastable == PUBLISHED_LIMITS.metastable else None,
@@ -173,11 +175,16 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
     return [stage for stage in stages if prescreens or stage.name != SURVIVED]
 
 
+def _has_energy(candidate: Row) -> bool:
+    """Return whether a candidate was compared with reference phases."""
+    return candidate.get("reference_decomposition_energy") is not None
+
+
 def _survived(candidate: Row) -> bool:
     """Return whether a candidate passed the prescreen, or was evaluated without one."""
     prescreen = candidate.get("prescreen")
     if prescreen is None:
-        return candidate.get("energy_above_hull") is not None
+        return _has_energy(candidate)
     return prescreen.get("rejected_at") is None
 
 
@@ -257,13 +264,12 @@ def is_novel(candidate: Row) -> bool:
 
 def is_implausible(candidate: Row) -> bool:
     """Return whether a candidate was rejected because its energy is too far below the hull."""
-    energy = candidate.get("energy_above_hull")
-    return energy is not None and energy < 0 and candidate["stage"] == Stage.REJECTED
+    return _has_energy(candidate) and candidate.get("energy_above_hull") is None
 
 
 def _is_implausible_in_prescreen(candidate: Row) -> bool:
     prescreen = candidate.get("prescreen") or {}
-    energy = prescreen.get("energy_above_hull")
+    energy = prescreen.get("decomposition_energy")
     rejected_at = prescreen.get("rejected_at")
     return energy is not None and energy < 0 and rejected_at == ScreeningStep.WINDOW
 
@@ -273,12 +279,11 @@ def crystal_id(candidate: Row) -> str:
     return candidate.get("duplicate_of") or candidate["candidate_id"]
 
 
-def energy_order(candidate: Row) -> tuple[int, float, str]:
-    """Return a sort key: by energy above the hull, then implausible energies, then missing ones."""
-    energy, name = candidate.get("energy_above_hull"), candidate["candidate_id"]
-    if energy is None:
-        return 2, 0.0, name
-    return (1, 0.0, name) if is_implausible(candidate) else (0, energy, name)
+def energy_order(candidate: Row) -> tuple[bool, float, float, str]:
+    """Return a sort key: by energy above hull, stable ones by decomposition energy, None last."""
+    energy = candidate.get("energy_above_hull")
+    decomposition = candidate.get("decomposition_energy")
+    return energy is None, energy or 0.0, decomposition or 0.0, candidate["candidate_id"]
 
 
 def first_of_each_crystal(candidates: Iterable[R]) -> Iterator[R]:

@@ -22,7 +22,6 @@ from gan_htvs.results.funnel import (
     PUBLISHED_COLUMN,
     energy_order,
     first_of_each_crystal,
-    is_implausible,
 )
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ Row = dict[str, Any]
 
 PLOT_FIELDS = (
     *("candidate_id", "formula_pretty", "origin.proposer", "origin.label", "stage"),
-    *("energy_above_hull", "formation_energy_per_atom", "band_gap", "band_gap_method"),
-    *("incomplete_band_gap", "pourbaix.minimum", "pourbaix.ph"),
+    *("energy_above_hull", "decomposition_energy", "formation_energy_per_atom"),
+    *("band_gap", "band_gap_method", "incomplete_band_gap", "pourbaix.minimum", "pourbaix.ph"),
     *("pourbaix.decomposition_energies", "duplicate_of", "pourbaix.settings", "level_of_theory"),
 )
 """Fields of a candidate document that the figures need."""
@@ -110,7 +109,7 @@ def draw_hull(
         else:
             x, y = np.array(fractions)[:, 0], [row["formation_energy_per_atom"] for row in lowest]
         style: dict[str, Any] = {"cmap": "viridis_r", "marker": "D", "edgecolors": "k", "zorder": 3}
-        points = axes.scatter(x, y, s=40, c=energies, vmin=min(0, *energies, 0), vmax=0.2, **style)
+        points = axes.scatter(x, y, s=40, c=energies, vmin=0, vmax=0.2, **style)
         label = "energy above hull of reference phases and other candidates, eV/atom"
         figure.colorbar(points, ax=axes, shrink=0.7, label=label)
     if len(references.elements) == TERNARY:
@@ -215,8 +214,6 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
     plausible = [
         row
         for row in rows
-        if row.get("energy_above_hull") is not None
-        and not is_implausible(row)
-        and row["origin"]["proposer"] != REFERENCE_PHASE
+        if row.get("energy_above_hull") is not None and row["origin"]["proposer"] != REFERENCE_PHASE
     ]
     return list(first_of_each_crystal(sorted(plausible, key=energy_order)))

@@ -15,10 +15,8 @@ from pymongo.collection import Collection
 from gan_htvs.core.document import Document, decode, without_id
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
-from gan_htvs.core.stages import Stage
 from gan_htvs.results.filters import SORTABLE, Filters, field_path, is_selective
 from gan_htvs.results.funnel import crystal_id, energy_order, first_of_each_crystal
-from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,10 +38,12 @@ SUMMARY_FIELDS = (
     "origin.label",
     "origin.requested_composition",
     "energy_above_hull",
-    "energy_above_references",
+    "decomposition_energy",
+    "reference_decomposition_energy",
     "energy_incomplete",
     "uncovered_subsystems",
     "novelty.is_novel",
+    "novelty.reference_match",
     "duplicate_of",
     "pourbaix.minimum",
     "band_gap",
@@ -56,15 +56,18 @@ SUMMARY_FIELDS = (
 )
 """Fields of a table row, without structures."""
 
+STABILITY = "energy_above_hull"
+
+BY_STABILITY = (STABILITY, "decomposition_energy", "candidate_id")
+"""Sort keys of the order by energy above hull, which is zero for all stable phases."""
+
 INDEXES = (
     *(
-        ((path, 1), ("energy_above_hull", 1), ("candidate_id", 1))
+        tuple((name, 1) for name in (path, *BY_STABILITY))
         for path in ("formula_pretty", "stage", "chemsys", "campaign")
     ),
-    *(
-        ((path, 1), ("candidate_id", 1))
-        for path in ("energy_above_hull", "band_gap", "pourbaix.minimum")
-    ),
+    tuple((name, 1) for name in BY_STABILITY),
+    *(((path, 1), ("candidate_id", 1)) for path in ("band_gap", "pourbaix.minimum")),
     (("duplicate_of", 1),),
 )
 """Indexes of the candidates collection besides its key, which the builder creates. The filter field
@@ -73,9 +76,7 @@ comes first, then the sort key; the last index finds the duplicates of a crystal
 MAX_CANDIDATES = 1_000_000_000
 """Maximum of ``skip`` and ``limit``."""
 
-STABILITY = "energy_above_hull"
-
-CRYSTAL_FIELDS = ("candidate_id", "duplicate_of", "stage", STABILITY)
+CRYSTAL_FIELDS = ("candidate_id", "duplicate_of", STABILITY, "decomposition_energy")
 """Fields that identify the crystal of a candidate and its lowest-energy candidate."""
 
 CRYSTAL_BATCH = 100
@@ -84,7 +85,7 @@ CRYSTAL_BATCH = 100
 REQUIRED_FIELDS = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
 """Sort keys that every candidate has."""
 
-WINDOWS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+WINDOWS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 """Bounds of energy windows, eV/atom, that are queried in turn when sorting by energy: a server that
 sorts in memory then has few documents to sort."""
 
@@ -125,8 +126,7 @@ class CandidateStore:
         ----------
         sort
             One of :data:`gan_htvs.results.filters.SORTABLE`, with the prefix ``-`` for descending
-            order. Candidates without a value come last, as do implausibly low energies, which are
-            artifacts of a potential.
+            order. Candidates without a value come last, such as those with an implausible energy.
         skip, limit
             Number of candidates to skip, and maximum number to return; 0 returns all.
         fields
@@ -186,8 +186,7 @@ class CandidateStore:
             properties = properties and sorted({*properties, *CRYSTAL_FIELDS})
         n_each = 0 if filters.unique or end is None else end
         criteria, (path, direction) = filters.criteria(), _order(sort)
-        believed = self._believed(criteria) if path == STABILITY else ()
-        parts = _parts(criteria, path, direction, has_limit=bool(limit), believed=believed)
+        parts = _parts(criteria, path, direction, has_limit=bool(limit))
         documents: Iterator[dict[str, Any]] = (
             without_id(document)
             for part, keys in parts
@@ -196,21 +195,6 @@ class CandidateStore:
         if filters.unique:
             documents = self._unique(documents, criteria, sort, bool(limit))
         return islice(documents, skip, end)
-
-    def _believed(self, criteria: dict[str, Any]) -> list[str]:
-        """Return the ids of matching candidates far below the hull that are not rejected.
-
-        Their campaigns have incomplete references, or a lower threshold.
-        """
-        bounds = criteria.get(STABILITY, {})
-        low, high = bounds.get("$gte", -math.inf), bounds.get("$lt", math.inf)
-        far_below = {STABILITY: _between(low, min(high, LOWEST_PLAUSIBLE))}
-        if low >= LOWEST_PLAUSIBLE:
-            return []
-        others = {key: value for key, value in criteria.items() if key != STABILITY}
-        query = others | far_below if is_selective(others) else far_below | others
-        rows = self._store.query(query, ["candidate_id", "stage"])
-        return sorted(row["candidate_id"] for row in rows if row["stage"] != Stage.REJECTED)
 
     def _unique(
         self,
@@ -283,8 +267,8 @@ def _order(sort: str) -> tuple[str, int]:
 
 
 def _keys(path: str, direction: int) -> list[tuple[str, int]]:
-    keys = [(path, direction)]
-    return keys if path == "candidate_id" else [*keys, ("candidate_id", direction)]
+    names = BY_STABILITY if path == STABILITY else dict.fromkeys((path, "candidate_id"))
+    return [(name, direction) for name in names]
 
 
 def _parts(
@@ -293,12 +277,10 @@ def _parts(
     direction: int,
     *,
     has_limit: bool,
-    believed: Sequence[str] = (),
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
     """Split a query into queries whose concatenated results are in order.
 
-    Implausible energies and missing values come last; MongoDB would sort them first. ``believed``
-    are candidates with lower energies that are plausible.
+    Missing values come last; MongoDB would sort them first.
     """
     keys, by_id = _keys(path, direction), _keys("candidate_id", 1)
     if path in REQUIRED_FIELDS:
@@ -313,22 +295,14 @@ def _parts(
 
     bounds = criteria.get(path, {})
     low, high = bounds.get("$gte", -math.inf), bounds.get("$lt", math.inf)
-    lowest = LOWEST_PLAUSIBLE if path == STABILITY else -math.inf
     in_windows = path == STABILITY and has_limit and not selective
     edges = (-math.inf, *(WINDOWS if in_windows else ()), math.inf)
     parts = []
-    if believed:
-        parts.append(({"candidate_id": {"$in": list(believed)}}, keys))
     for window in pairwise(edges):
-        first, end = max(low, lowest, window[0]), min(high, window[1])
+        first, end = max(low, window[0]), min(high, window[1])
         if first < end:
             parts.append((part({path: _between(first, end)}), keys))
     yield from parts[::direction]
-    if low < lowest:
-        implausible = part({path: _between(low, min(high, lowest))})
-        if believed:
-            implausible |= {"candidate_id": {"$nin": list(believed)}}
-        yield implausible, by_id
     if path not in criteria:
         missing = {path.partition(".")[0]: None}
         # Most candidates have no gap: any other criterion is more selective.

@@ -59,7 +59,7 @@ def look_up(
     relaxed
         Candidates of one reduced formula and one campaign.
     reference_phases
-        Relaxed reference phases of that formula, by name.
+        Relaxed reference phases of that formula, by name; the first match counts.
     training
         Training structures of the campaign's generators; None: unknown, and so is the novelty of
         unmatched candidates.
@@ -68,8 +68,8 @@ def look_up(
     -------
     Novelty of each candidate, by its id.
     """
-    names = sorted(reference_phases)
-    phases = StructureIndex(reference_phases[name] for name in names)
+    names = list(reference_phases)
+    phases = StructureIndex(reference_phases.values())
     members = training.members if training else ()
     trained = StructureIndex(structure for _, structure in members)
     novelties = {}

@@ -69,9 +69,11 @@ def assess(
 
     analyzer = PourbaixAnalyzer(references, pourbaix)
     reason = analyzer.unavailable_reason(composition)
+    decomposition = references.decomposition_energy(composition, energy)
     return Assessment(
         formation_energy_per_atom=formation,
-        energy_above_hull=references.energy_above_hull(composition, energy),
+        decomposition_energy=decomposition,
+        reference_decomposition_energy=decomposition,
         decomposes_to=references.decompositions([composition])[0],
         uncovered_subsystems=references.uncovered(composition),
         pourbaix=None if reason else analyzer.stability(composition, formation),
@@ -97,8 +99,9 @@ def decide(  # noqa: PLR0911 - one return for each stage and reason
     An incomplete gap passes no stage unless ``accept_incomplete`` is set.
     """
     above_hull = assessment.energy_above_hull
-    lowest = lowest_plausible(limits.lowest_energy_above_hull, assessment.uncovered_subsystems)
-    if (implausible := implausible_reason(above_hull, lowest)) is not None:
+    lowest = lowest_plausible(limits.lowest_decomposition_energy, assessment.uncovered_subsystems)
+    implausible = implausible_reason(assessment.reference_decomposition_energy, lowest)
+    if implausible is not None:
         return Stage.REJECTED, implausible
     if above_hull > limits.metastable:
         return Stage.REJECTED, excess_reason("energy above hull", above_hull, limits.metastable)

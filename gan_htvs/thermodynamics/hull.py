@@ -146,7 +146,7 @@ class ReferenceSet(Document):
     """Reference energies at one level of theory, and their convex hull.
 
     Candidates are never added to the set, so all of them are compared with the same hull. A
-    candidate below the hull has a negative energy above hull.
+    candidate below it has a negative decomposition energy and an energy above hull of zero.
 
     The energies include the corrections of :mod:`gan_htvs.potentials.corrections`. The energy of
     O2 is pinned to its Materials Project value, because interatomic potentials are not made for
@@ -269,10 +269,12 @@ class ReferenceSet(Document):
         counts = np.array(rows, dtype=float).reshape(-1, len(self.elements))
         return counts / counts.sum(axis=1, keepdims=True)
 
-    def energies_above_hull(
+    def decomposition_energies(
         self, compositions: Iterable[CompositionLike], energies_per_atom: ArrayLike
     ) -> NDArray[np.float64]:
-        """Compute energies above the hull, (n,), eV/atom; negative below it.
+        """Compute energies relative to the hull, (n,), eV/atom; negative below it.
+
+        These are the energies of reaction from the stable phases of :meth:`decompositions`.
 
         ``energies_per_atom`` (n,) must come from the level of theory of this set.
 
@@ -296,18 +298,22 @@ class ReferenceSet(Document):
 
         Returns
         -------
-        Fraction of the atoms in each phase, by reduced formula; the sum is 1.
+        Fraction of the atoms in each phase, by name of the phase; the sum is 1.
         """
-        formulas = [entry.composition.reduced_formula for entry in self.entries]
-        return named_shares(formulas, *self.hull.decompose(self.fractions(compositions)))
+        names = [entry.name for entry in self.entries]
+        return named_shares(names, *self.hull.decompose(self.fractions(compositions)))
 
     def uncovered(self, composition: CompositionLike) -> list[str]:
         """Return the uncovered subsystems that have no other elements than a composition."""
         return within(self.uncovered_subsystems, Composition(composition).get_el_amt_dict())
 
+    def decomposition_energy(self, composition: CompositionLike, energy_per_atom: float) -> float:
+        """Compute the energy of one candidate relative to the hull, eV/atom; negative below it."""
+        return float(self.decomposition_energies([composition], [energy_per_atom])[0])
+
     def energy_above_hull(self, composition: CompositionLike, energy_per_atom: float) -> float:
-        """Compute the energy of one candidate above the hull, eV/atom."""
-        return float(self.energies_above_hull([composition], [energy_per_atom])[0])
+        """Compute the energy of one candidate above the hull, eV/atom; zero on it and below it."""
+        return max(self.decomposition_energy(composition, energy_per_atom), 0.0)
 
     def hull_energy(self, composition: CompositionLike) -> float:
         """Compute the energy of the hull at a composition, eV/atom."""
@@ -337,7 +343,9 @@ def named_shares(
     names: Sequence[str], points: NDArray[np.int64], amounts: NDArray[np.float64]
 ) -> list[dict[str, float]]:
     """Return the amounts of :meth:`LowerHull.decompose` by name, without negligible ones."""
+    kept = np.where(amounts > NEGLIGIBLE, amounts, 0.0)
+    kept /= kept.sum(axis=1, keepdims=True)
     return [
-        {names[i]: float(w) for i, w in zip(row, weights, strict=True) if w > NEGLIGIBLE}
-        for row, weights in zip(points.tolist(), amounts.tolist(), strict=True)
+        {names[i]: share for i, share in zip(row, shares, strict=True) if share}
+        for row, shares in zip(points.tolist(), kept.tolist(), strict=True)
     ]

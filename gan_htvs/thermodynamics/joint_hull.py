@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition
 
-from gan_htvs.thermodynamics.hull import LowerHull, named_shares
+from gan_htvs.thermodynamics.hull import NEGLIGIBLE, LowerHull, named_shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +29,14 @@ def compare_on_hull(
     energies: NDArray[np.float64],
     crystals: Sequence[str],
     competes: NDArray[np.bool_],
+    is_reference: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], list[dict[str, float]]]:
-    """Compare every candidate of a level of theory with the references and all *other* candidates.
+    """Compute decomposition energies of candidates on the hull of references and candidates.
 
-    A crystal is not compared with itself or its duplicates. The energy above hull of a stable
-    crystal is negative: its distance below the hull of the others.
+    The decomposition energy of an unstable phase is its energy above the hull of all phases. That
+    of a stable phase is negative or zero: its energy relative to the hull of all *other* phases,
+    polymorphs included. It is zero for an element without another polymorph, which can decompose
+    into nothing else.
 
     Parameters
     ----------
@@ -49,10 +52,14 @@ def compare_on_hull(
         (n,): labels, equal for candidates that are the same crystal.
     competes
         (n,): False for candidates that are not part of the hull, such as implausible ones.
+    is_reference
+        (n,): True for reference phases and candidates that are the same crystal as one. They are
+        represented on the hull by their entry in the references, whatever ``competes`` is.
 
     Returns
     -------
-    Energies above the hull, (n,), eV/atom, and decompositions.
+    Decomposition energies, (n,), eV/atom, and the phases into which the candidates decompose, with
+    fractions of atoms. For a stable phase these are the competing phases.
 
     Raises
     ------
@@ -63,29 +70,38 @@ def compare_on_hull(
     elements = {symbol for formula in unique for symbol in Composition(formula).get_el_amt_dict()}
     references = references.within(elements & set(references.elements))
     fractions = references.fractions(unique.tolist())[inverse]
-    competing = _competing(inverse, energies, crystals, competes)
+    competing = _competing(inverse, energies, crystals, competes & ~is_reference)
     points = np.vstack([references.hull.fractions, fractions[competing]])
     hull_energies = np.concatenate([references.hull.energies, energies[competing]])
     hull_names = [
-        *(entry.composition.reduced_formula for entry in references.entries),
+        *(entry.name for entry in references.entries),
         *(names[i] for i in competing),
     ]
 
     joint = LowerHull(points, hull_energies)
-    above = joint.distances(fractions, energies)
+    distances = joint.distances(fractions, energies)
     decomposes_to = named_shares(hull_names, *joint.decompose(fractions))
-    n_references, labels = len(references.entries), np.array(crystals)
-    for vertex in joint.vertices[joint.vertices >= n_references]:
-        own = np.flatnonzero(labels == labels[competing[vertex - n_references]])
+    stable = np.flatnonzero((competes | is_reference) & (distances <= 0))
+    for vertex in joint.vertices:
+        own = stable[_equal(fractions[stable], points[vertex])]
         others = np.delete(np.arange(len(points)), vertex)
+        is_element = points[vertex].max() == 1
+        if not own.size or (is_element and not _equal(points[others], points[vertex]).any()):
+            continue
         hull = LowerHull(points[others], hull_energies[others])
-        above[own] = hull.distances(fractions[own], energies[own])
+        distances[own] = hull.distances(fractions[own], energies[own])
         decompositions = named_shares(
             [hull_names[i] for i in others], *hull.decompose(fractions[own])
         )
         for i, products in zip(own, decompositions, strict=True):
             decomposes_to[i] = products
-    return above, decomposes_to
+    return distances, decomposes_to
+
+
+def _equal(fractions: NDArray[np.float64], composition: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which atomic fractions, (n, E), are those of a composition, (E,)."""
+    is_equal: NDArray[np.bool_] = (np.abs(fractions - composition) < NEGLIGIBLE).all(axis=1)
+    return is_equal
 
 
 def _competing(

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 LOWEST_PLAUSIBLE = -0.1
-"""Lowest plausible energy above the hull of complete references, eV/atom."""
+"""Lowest plausible decomposition energy into complete references, eV/atom."""
 
 LOWEST_OF_INCOMPLETE = -0.3
-"""Lowest plausible energy above a hull that may lack phases, eV/atom."""
+"""Lowest plausible decomposition energy into references that may lack phases, eV/atom."""
 
-SETTING = "thresholds.lowest_energy_above_hull"
+SETTING = "thresholds.lowest_decomposition_energy"
 """Setting that replaces both."""
 
 
 def lowest_plausible(setting: float | None, uncovered: Collection[str] = ()) -> float:
-    """Return the lowest plausible energy above hull, eV/atom.
+    """Return the lowest plausible decomposition energy into reference phases, eV/atom.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ def lowest_plausible(setting: float | None, uncovered: Collection[str] = ()) -> 
     return LOWEST_OF_INCOMPLETE if uncovered else LOWEST_PLAUSIBLE
 
 
-def implausible_reason(energy_above_hull: float, lowest: float) -> str | None:
-    """Return why an energy above hull is implausible, or None; energies in eV/atom."""
-    if energy_above_hull >= lowest:
+def implausible_reason(decomposition_energy: float, lowest: float) -> str | None:
+    """Return why a decomposition energy is implausible, or None; energies in eV/atom."""
+    if decomposition_energy >= lowest:
         return None
     return (
-        f"energy above hull {energy_above_hull:.3f} < {lowest:g} eV/atom ({SETTING}): implausible, "
-        "a hole of the potential or missing reference phases"
+        f"decomposition energy {decomposition_energy:.3f} < {lowest:g} eV/atom ({SETTING}): "
+        "implausible, a hole of the potential or missing reference phases"
     )

@@ -92,6 +92,7 @@ def report(
 @cli.command(
     "candidates --stage pourbaix_stable --unique",
     "candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap",
+    "candidates --reference-decomposition-energy ..-0.01 --novel",
     "candidates --stage photoanode --structures best --as poscar",
     "candidates --format csv > candidates.csv",
 )
@@ -105,10 +106,13 @@ def candidates(
     proposer: Annotated[Text, _filter("Name of the proposer.")] = None,
     level_of_theory: Annotated[Text, _filter("Level of theory of the energy.")] = None,
     energy_above_hull: Annotated[
-        Text, _range("Energy above hull, eV/atom, such as ..0.08.")
+        Text, _range("Energy above hull, eV/atom, such as ..0.08; 0: stable.")
     ] = None,
-    energy_above_references: Annotated[
-        Text, _range("Energy above the hull of the reference phases, eV/atom.")
+    decomposition_energy: Annotated[
+        Text, _range("Relative to the hull of all other phases, eV/atom; stable: negative.")
+    ] = None,
+    reference_decomposition_energy: Annotated[
+        Text, _range("Relative to the hull of the reference phases alone, eV/atom.")
     ] = None,
     band_gap: Annotated[Text, _range("Band gap, eV, such as 1.6..3.0.")] = None,
     pourbaix_min: Annotated[Text, _range("Lowest Pourbaix decomposition energy, eV/atom.")] = None,

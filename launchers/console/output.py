@@ -63,12 +63,14 @@ COLUMNS = (
     Column("space group", "symmetry.symbol", 140),
     Column("origin", "origin.proposer", 90),
     Column("E_hull\neV/atom", "energy_above_hull"),
+    Column("E_decomp\neV/atom", "decomposition_energy", 150),
     Column("Pourbaix\neV/atom", "pourbaix.minimum"),
     Column("gap\neV", "band_gap"),
     Column("incomplete\ngap, eV", "incomplete_band_gap", FILES_ONLY),
     Column("gap reason", "band_gap_reason", FILES_ONLY),
     Column("energy incomplete", "energy_incomplete", FILES_ONLY),
     Column("hull lacks", "uncovered_subsystems", FILES_ONLY),
+    Column("same as reference phase", "novelty.reference_match", FILES_ONLY),
     Column("gap method", "band_gap_method", 120),
     Column("stage", "stage"),
     Column("reason", "reason", 160),
@@ -234,7 +236,11 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     for row in rows:
         table.add_row(*(escape(marked(row, column.path, digits=3)) for column in columns))
     out.print(table)
-    hidden = [column.title for column in COLUMNS if out.width < column.min_width < FILES_ONLY]
+    hidden = [
+        column.title.replace("\n", ", ")
+        for column in COLUMNS
+        if out.width < column.min_width < FILES_ONLY
+    ]
     if hidden:
         out.print(
             f"A wider terminal also shows {', '.join(hidden)}; --format csv writes all columns."

@@ -96,7 +96,7 @@ def evaluate_checkpoint(
         settings,
         thresholds=(limits.metastable, limits.synthesizable, 0.0),
         max_tries_per_structure=campaign.sampling.max_tries_per_structure,
-        lowest_energy_above_hull=limits.lowest_energy_above_hull,
+        lowest_decomposition_energy=limits.lowest_decomposition_energy,
     )
     needs_phases = settings.n_relaxed > 0 or campaign.references.path is not None
     phases = phases_of(campaign, by_potential=True) if needs_phases else None

@@ -10,6 +10,7 @@ import numpy as np
 from gan_htvs.core.candidate import RelaxationResult, RelaxedStructure
 from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.shares import round_shares
 from gan_htvs.core.stages import Step
 from gan_htvs.results.store import CandidateStore
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
@@ -167,9 +168,17 @@ def _text(template: str, *values: object) -> str:
     return "" if None in values else template.format(*values)
 
 
-def _energies(energy: float | None, above_hull: float | None) -> str:
-    texts = (_text("{:.3f} eV/atom", energy), _text("{:z.3f} eV/atom above hull", above_hull))
+def _energies(energy: float | None, decomposition: float | None) -> str:
+    name = "above hull" if decomposition is None or decomposition >= 0 else "below the hull"
+    distance = None if decomposition is None else abs(decomposition)
+    texts = (_text("{:.3f} eV/atom", energy), _text("{:.3f} eV/atom {}", distance, name))
     return ", ".join(filter(None, texts))
+
+
+def competing_phases(candidate: Candidate) -> str:
+    """Return the competing phases of a candidate with fractions of atoms; empty: unknown."""
+    shares = round_shares(candidate.decomposes_to or {}, 2)
+    return ", ".join(f"{share:.0%} {phase}" for phase, share in shares.items())
 
 
 def _prescreen(verdict: PrescreenVerdict, relaxation: RelaxationResult | None) -> Iterator[Line]:
@@ -179,10 +188,10 @@ def _prescreen(verdict: PrescreenVerdict, relaxation: RelaxationResult | None) -
         yield "audit", _text("early stopping at step {}", verdict.would_stop_at) or "not stopped"
     yield "prescreen duplicate of", verdict.duplicate_of or ""
     relaxed = relaxation.relaxed if relaxation else None
-    energies = _energies(relaxed.energy_per_atom if relaxed else None, verdict.energy_above_hull)
+    energies = _energies(relaxed.energy_per_atom if relaxed else None, verdict.decomposition_energy)
     yield str(verdict.level_of_theory), energies
     if (second := verdict.confirmation) is not None:
-        energies = _energies(second.energy_per_atom, second.energy_above_hull)
+        energies = _energies(second.energy_per_atom, second.decomposition_energy)
         difference = f"disagreement {second.disagreement:+.3f} eV/atom"
         yield second.level_of_theory, f"{energies}; {difference}, after {second.n_steps} steps"
 
@@ -202,6 +211,12 @@ def _moments(relaxed: RelaxedStructure) -> str:
 def _results(candidate: Candidate) -> Iterator[Line]:
     energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
     yield f"{candidate.level_of_theory}, final", energies
+    yield "decomposition energy", _text("{:z.3f} eV/atom", candidate.decomposition_energy)
+    against_references = candidate.reference_decomposition_energy
+    yield "from reference phases alone", _text("{:z.3f} eV/atom", against_references)
+    yield "competing phases", competing_phases(candidate)
+    novelty = candidate.novelty
+    yield "same as reference phase", (novelty and novelty.reference_match) or ""
     yield "energy incomplete", candidate.energy_incomplete or ""
     yield "hull", incomplete_hull_warning(candidate.uncovered_subsystems or ()) or ""
     states = candidate.oxidation_states.average if candidate.oxidation_states else None

@@ -63,12 +63,12 @@ def test_lowest_energy_is_passed_to_prescreen_and_stability(tmp_path):
         parts = CampaignMaker.of(mg_o(prescreen={"confirm": "none"}, **settings)).composition_maker
         stability = parts.candidate_maker.stability_maker.thresholds
         return (
-            parts.prescreen_maker.lowest_energy_above_hull,
-            stability.lowest_energy_above_hull,
+            parts.prescreen_maker.lowest_decomposition_energy,
+            stability.lowest_decomposition_energy,
         )
 
     assert limits() == (None, None)
-    assert limits(thresholds={"lowest_energy_above_hull": -0.2}) == (-0.2, -0.2)
+    assert limits(thresholds={"lowest_decomposition_energy": -0.2}) == (-0.2, -0.2)
     own = {"source": "folder", "path": tmp_path}
     assert limits(references=own) == (-0.3, -0.3)
 

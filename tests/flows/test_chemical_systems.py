@@ -223,11 +223,11 @@ def test_subsystems_without_phases_are_a_warning_of_each_candidate(search):
 def test_energies_above_hull_agree_with_pymatgen(search):
     diagram = search.references.phase_diagram
     for candidate in search.candidates:
-        if candidate.energy_above_references is not None:
+        if candidate.reference_decomposition_energy is not None:
             cell = candidate.structure.composition
             entry = PDEntry(cell, candidate.energy_per_atom * cell.num_atoms)
             expected = diagram.get_e_above_hull(entry, allow_negative=True)
-            assert candidate.energy_above_references == pytest.approx(expected, abs=1e-8)
+            assert candidate.reference_decomposition_energy == pytest.approx(expected, abs=1e-8)
 
 
 def test_pourbaix_energies_agree_with_pymatgen(search):

@@ -25,7 +25,7 @@ def test_structures_have_verdicts_and_survivors_relaxed_structures():
     assert len(good.relaxation.curve.energies) == good.relaxation.relaxed.n_steps + 1
     assert duplicate.prescreen.duplicate_of == "good"
     assert duplicate.relaxation is None
-    assert high.prescreen.energy_above_hull > 0.2
+    assert high.prescreen.decomposition_energy > 0.2
 
 
 def test_plain_structures_have_provenance_user():

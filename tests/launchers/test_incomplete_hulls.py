@@ -23,7 +23,8 @@ UNCOVERED = candidate(
     "Mn",
     campaign=CAMPAIGN.name,
     stage=Stage.STABLE,
-    energy_above_hull=-0.02,
+    energy_above_hull=0.0,
+    decomposition_energy=-0.02,
     minimum=0.4,
     uncovered_subsystems=["Mn-O"],
 )

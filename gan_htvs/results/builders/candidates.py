@@ -55,10 +55,10 @@ Header = dict[str, Any]
 
 
 class Limits(NamedTuple):
-    """Limits of a campaign for geometries and for energies below the hull, eV/atom."""
+    """Limits of a campaign for geometries and for decomposition energies, eV/atom."""
 
     geometry: GeometryLimits
-    lowest_energy_above_hull: float | None
+    lowest_decomposition_energy: float | None
     accept_incomplete: bool
     """Whether incomplete band gaps are results."""
 
@@ -67,14 +67,14 @@ class Limits(NamedTuple):
         """Return the limits of a campaign."""
         return cls(
             campaign.geometry,
-            campaign.stage_thresholds.lowest_energy_above_hull,
+            campaign.stage_thresholds.lowest_decomposition_energy,
             campaign.engines.band_gap.accept_incomplete,
         )
 
     def are_met_by(self, assessment: Assessment) -> bool:
         """Return whether an energy is not too far below the hull."""
-        lowest = lowest_plausible(self.lowest_energy_above_hull, assessment.uncovered_subsystems)
-        return assessment.energy_above_hull >= lowest
+        lowest = lowest_plausible(self.lowest_decomposition_energy, assessment.uncovered_subsystems)
+        return assessment.reference_decomposition_energy >= lowest
 
 
 class CandidateBuilder(BaseCandidateBuilder):
@@ -269,7 +269,7 @@ def _evaluated(verdict: Verdict, gap: BandGapResult | None, limits: Limits) -> d
             "stage": verdict.stage,
             "reason": verdict.reason,
             "references": verdict.references,
-            "energy_above_hull": verdict.assessment and verdict.assessment.energy_above_hull,
+            "decomposition_energy": verdict.assessment and verdict.assessment.decomposition_energy,
             "is_plausible": verdict.assessment and limits.are_met_by(verdict.assessment),
         },
     }
@@ -308,7 +308,7 @@ def _relaxed_hash(document: dict[str, Any]) -> str | None:
     fields = ("structure", "energy_per_atom", "level_of_theory", "origin")
     return content_hash(
         gate["references"],
-        gate["energy_above_hull"],
+        gate["decomposition_energy"],
         gate["is_plausible"],
         [document[field] for field in fields],
     )

@@ -50,9 +50,16 @@ PROPERTIES = (
     Property(
         "energy_above_hull",
         "float",
-        "above the hull of reference phases and all other candidates",
+        "above the hull of reference phases and all candidates; 0: stable",
         "eV/atom",
     ),
+    Property(
+        "decomposition_energy",
+        "float",
+        "relative to the hull of all other phases: negative for a stable phase",
+        "eV/atom",
+    ),
+    Property("reference_match", "string", "name of the reference phase that is the same crystal"),
     Property(
         "uncovered_subsystems",
         "list",
@@ -113,6 +120,7 @@ def entry(candidate: Candidate) -> dict[str, Any]:
         "proposer": candidate.origin.proposer,
         "is_relaxed": candidate.structure is not None,
         "is_novel": candidate.novelty and candidate.novelty.is_novel,
+        "reference_match": candidate.novelty and candidate.novelty.reference_match,
         "pourbaix_min": candidate.pourbaix and candidate.pourbaix.minimum,
         "stage": candidate.stage.value,
     }

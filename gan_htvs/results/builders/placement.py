@@ -1,8 +1,9 @@
-"""Stability of all candidates: energies above the hull and Pourbaix decomposition energies."""
+"""Stability of all candidates: decomposition energies on the hull and in aqueous solution."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ import numpy as np
 from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.candidate import Assessment
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.shares import round_shares
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 from gan_htvs.results.funnel import crystal_id
 from gan_htvs.thermodynamics.assessment import decide
 from gan_htvs.thermodynamics.joint_hull import compare_on_hull
+from gan_htvs.thermodynamics.merging import SAME_ENERGY
 from gan_htvs.thermodynamics.plausibility import lowest_plausible
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 DIGITS = 9
 """Decimals of energies, eV/atom: rounding errors must not change documents."""
+
+BELIEVED = ("energy_above_hull", "decomposition_energy", "decomposes_to")
+"""Fields that candidates with an implausible energy do not have."""
 
 Row = dict[str, Any]
 """Candidate document without structures."""
@@ -92,12 +98,9 @@ def _incomparable(
 
 
 def _without_energies(reason: str) -> Fields:
-    fields: Fields = dict.fromkeys(Assessment.model_fields.keys() - {"pourbaix_reason"})
-    return fields | {
-        "energy_above_references": None,
-        "stage": Stage.FAILED.value,
-        "reason": reason,
-    }
+    names = Assessment.model_fields.keys() | Assessment.model_computed_fields.keys()
+    fields: Fields = dict.fromkeys(names - {"pourbaix_reason"})
+    return fields | {"stage": Stage.FAILED.value, "reason": reason}
 
 
 def _place(
@@ -109,25 +112,23 @@ def _place(
     has_references = np.array(
         [candidate["gate"]["references"] == references.content_hash for candidate in candidates]
     )
-    is_reference = np.array(
-        [candidate["origin"]["proposer"] == REFERENCE_PHASE for candidate in candidates]
-    )
-    above_references = references.energies_above_hull(formulas, energies)
+    into_references = references.decomposition_energies(formulas, energies)
     uncovered = {formula: references.uncovered(formula) for formula in set(formulas)}
     thresholds_of = {name: campaign.stage_thresholds for name, campaign in campaigns.items()}
-    bounds = {name: limits.lowest_energy_above_hull for name, limits in thresholds_of.items()}
+    bounds = {name: limits.lowest_decomposition_energy for name, limits in thresholds_of.items()}
     lowest = [
         lowest_plausible(bounds.get(row["campaign"]), uncovered[formula])
         for row, formula in zip(candidates, formulas, strict=True)
     ]
-    above_hull, decomposes_to = compare_on_hull(
+    is_plausible = into_references >= lowest
+    decomposition, decomposes_to = compare_on_hull(
         references,
         names=[f"{row['formula_pretty']} ({row['candidate_id']})" for row in candidates],
         formulas=formulas,
         energies=energies,
         crystals=[crystal_id(candidate) for candidate in candidates],
-        # Phases of this reference set are already on the hull; those of other sets compete.
-        competes=(above_references >= lowest) & ~(is_reference & has_references),
+        competes=is_plausible,
+        is_reference=is_plausible & _are_reference_phases(candidates, references),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
     by_campaign: dict[str, list[int]] = defaultdict(list)
@@ -143,7 +144,8 @@ def _place(
             # Skip validation: all values are computed here.
             assessment = Assessment.model_construct(
                 formation_energy_per_atom=float(formation[i]),
-                energy_above_hull=float(above_hull[i]),
+                decomposition_energy=float(decomposition[i]),
+                reference_decomposition_energy=float(into_references[i]),
                 decomposes_to=decomposes_to[i],
                 uncovered_subsystems=uncovered[formulas[i]],
                 pourbaix=stability,
@@ -154,16 +156,31 @@ def _place(
             accept_incomplete = campaign.engines.band_gap.accept_incomplete
             stage, reason = decide(assessment, gap, thresholds, accept_incomplete=accept_incomplete)
             encoded = assessment.model_dump_json(exclude={"pourbaix_reason"})
-            rounded = json.loads(encoded, parse_float=lambda number: round(float(number), DIGITS))
-            yield (
-                candidates[i]["candidate_id"],
-                rounded
-                | {
-                    "energy_above_references": round(float(above_references[i]), DIGITS),
-                    "stage": stage.value,
-                    "reason": reason,
-                },
-            )
+            # Adding zero turns a negative zero into zero.
+            rounded = json.loads(encoded, parse_float=lambda text: round(float(text), DIGITS) + 0.0)
+            rounded["decomposes_to"] = round_shares(decomposes_to[i], DIGITS)
+            if not is_plausible[i]:
+                rounded |= dict.fromkeys(BELIEVED)
+            yield candidates[i]["candidate_id"], rounded | {"stage": stage.value, "reason": reason}
+
+
+def _are_reference_phases(candidates: Sequence[Row], references: ReferenceSet) -> NDArray[np.bool_]:
+    """Return which candidates are a phase of this reference set, or the same crystal as one.
+
+    A structure that matches a reference phase but has a clearly lower energy is another crystal.
+    """
+    energies = {entry.name: entry.energy_per_atom for entry in references.entries}
+    are_phases = []
+    for row in candidates:
+        if row["origin"]["proposer"] == REFERENCE_PHASE:
+            label = row["origin"].get("label")
+            is_member = row["gate"]["references"] == references.content_hash
+        else:
+            label = (row["novelty"] or {}).get("reference_match")
+            is_member = False
+        difference = row["energy_per_atom"] - energies.get(label, math.inf)
+        are_phases.append(is_member or difference >= -SAME_ENERGY)
+    return np.array(are_phases)
 
 
 def _pourbaix_stabilities(

@@ -32,23 +32,25 @@ from gan_htvs.structures.fingerprint import Fingerprint
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from pymatgen.core import Structure
+
 COMPARISON_FIELDS = (
     *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
-    *("energy_above_hull", "energy_above_references", "decomposes_to", "pourbaix"),
-    "uncovered_subsystems",
+    *("energy_above_hull", "decomposition_energy", "reference_decomposition_energy"),
+    *("decomposes_to", "pourbaix", "uncovered_subsystems"),
 )
 """Fields that depend on other candidates, and the stage that follows from them."""
 
 ROW_FIELDS = (
     *("candidate_id", "campaign", "formula_pretty", "level_of_theory", "energy_per_atom"),
-    *("origin.proposer", "gate.references", "builder_meta", *COMPARISON_FIELDS),
+    *("origin.proposer", "origin.label", "gate.references", "builder_meta", *COMPARISON_FIELDS),
     *(f"band_gap_result.{name}" for name in ("band_gap", "is_complete", "reason")),
 )
 """Fields needed for the hull, for the stages, and to detect documents that are out of date."""
 
 STRUCTURE_FIELDS = (
     *("campaign", "structure", "level_of_theory", "energy_per_atom", "origin"),
-    "gate.is_plausible",
+    *("gate.is_plausible", "gate.references"),
 )
 """Fields needed to find duplicates and novelty."""
 
@@ -168,22 +170,27 @@ def compare_structures(
     fields: dict[str, Fields] = {
         name: {"novelty": None, "duplicate_of": None, "duplicates": []} for name in candidates
     }
-    by_campaign: dict[str, list[RelaxedCandidate]] = defaultdict(list)
+    by_set: dict[tuple[str, str], list[RelaxedCandidate]] = defaultdict(list)
     # Energies are comparable only within a level of theory.
     by_level: dict[str, list[RelaxedCandidate]] = defaultdict(list)
-    reference_phases = {}
+    phases: dict[str, dict[str, Structure]] = defaultdict(dict)
     for name, candidate in sorted(candidates.items()):
         structure = decode(candidate["structure"])
+        references = candidate["gate"]["references"] or ""
         if candidate["origin"]["proposer"] == REFERENCE_PHASE:
-            reference_phases[candidate["origin"]["label"] or name] = structure
+            phases[references][candidate["origin"]["label"] or name] = structure
         elif candidate["gate"]["is_plausible"]:
             relaxed = RelaxedCandidate(
                 name, Fingerprint.from_structure(structure), candidate["energy_per_atom"]
             )
-            by_campaign[candidate["campaign"]].append(relaxed)
+            by_set[candidate["campaign"], references].append(relaxed)
             by_level[candidate["level_of_theory"]].append(relaxed)
-    for campaign, members in by_campaign.items():
-        novelties = look_up(members, reference_phases, training[campaign])
+    for (campaign, references), members in by_set.items():
+        known: dict[str, Structure] = {}
+        # The phases of its own reference set come first.
+        for name in (references, *sorted(phases.keys() - {references})):
+            known = known | {k: v for k, v in sorted(phases[name].items()) if k not in known}
+        novelties = look_up(members, known, training[campaign])
         for name, novelty in novelties.items():
             fields[name]["novelty"] = novelty.model_dump()
     for members in by_level.values():

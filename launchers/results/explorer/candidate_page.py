@@ -96,11 +96,6 @@ def _view(title: str, structure: Structure) -> Component:
 
 def _results(history: History) -> Iterator[Component]:
     candidate = history.candidate
-    if candidate.decomposes_to:
-        phases = candidate.decomposes_to.items()
-        fractions = ", ".join(f"{fraction:.0%} {phase}" for phase, fraction in phases)
-        yield html.H2("Competing phases")
-        yield html.P(f"{fractions} (fractions of atoms).")
     if (pourbaix := candidate.pourbaix) is not None:
         potential, concentration = (
             pourbaix.settings.potential_vs_rhe,

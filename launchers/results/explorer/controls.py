@@ -43,7 +43,7 @@ class Slider(NamedTuple):
 
 
 SLIDERS = {
-    "energy_above_hull": Slider("energy above hull, eV/atom", -0.1, 0.5, 0.01),
+    "energy_above_hull": Slider("energy above hull, eV/atom", 0.0, 0.5, 0.01),
     "pourbaix_min": Slider("Pourbaix minimum, eV/atom", -0.2, 2.0, 0.05),
     "band_gap": Slider("band gap, eV", 0.0, 6.0, 0.1),
 }

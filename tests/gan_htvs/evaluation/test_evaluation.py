@@ -64,7 +64,9 @@ def test_every_relaxation_has_one_outcome(evaluation):
 
 def test_most_stable_duplicate_is_unique(evaluation):
     wurtzite = [
-        s for s in evaluation.samples if s.outcome is Outcome.SOUND and s.energy_above_hull < -0.005
+        s
+        for s in evaluation.samples
+        if s.outcome is Outcome.SOUND and s.decomposition_energy < -0.005
     ]
     assert [s.unique for s in wurtzite] == [False, True]
     assert pair(evaluation.overall.unique_relaxed) == (5, 6)

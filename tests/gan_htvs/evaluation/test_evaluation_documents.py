@@ -24,7 +24,7 @@ def test_sample_round_trip_with_structure():
         novel_as_generated=True,
         outcome=Outcome.SOUND,
         structure=crystal,
-        energy_above_hull=0.05,
+        decomposition_energy=0.05,
         unique=True,
         novel=True,
     )

@@ -49,7 +49,8 @@ def test_report_files_are_consistent(report, tmp_path):
     assert Report.model_validate_json(document.read_text()) == report
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
     assert len(rows) == sum(len(e.samples) for e in report.evaluations)
-    stable = [r for r in rows if r["energy_above_hull"] and float(r["energy_above_hull"]) <= 0.08]
+    energies = [row["decomposition_energy"] for row in rows]
+    stable = [energy for energy in energies if energy and float(energy) <= 0.08]
     assert len(stable) == sum(e.overall.thresholds[1].stable.k for e in report.evaluations)
     assert imread(figure).shape[2] in (3, 4)
 

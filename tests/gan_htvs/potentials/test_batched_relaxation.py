@@ -113,4 +113,4 @@ def test_prescreen_on_a_gpu_and_in_processes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("gan_htvs.potentials.relaxation.batches_of", None)
     on_cpu = prescreen("auto")
-    assert on_cpu.energy_above_hull == pytest.approx(on_gpu.energy_above_hull, abs=1e-3)
+    assert on_cpu.decomposition_energy == pytest.approx(on_gpu.decomposition_energy, abs=1e-3)

@@ -124,10 +124,10 @@ def test_steps_of_rejected_structures():
     assert relaxations["duplicate"] is None
     assert relaxations["good"].ending is Ending.CONVERGED
     assert {verdict.level_of_theory for verdict in verdicts.values()} == {CHGNET}
-    assert verdicts["good"].energy_above_hull == pytest.approx(0, abs=0.02)
+    assert verdicts["good"].decomposition_energy == pytest.approx(0, abs=0.02)
     assert verdicts["good"].n_steps == relaxations["good"].relaxed.n_steps > 0
     assert -0.1 < verdicts["good"].volume_change < 0
-    assert verdicts["high"].energy_above_hull > 0.2
+    assert verdicts["high"].decomposition_energy > 0.2
 
 
 def test_limits_of_the_settings():
@@ -146,10 +146,10 @@ def test_lowest_energy_of_the_settings():
     high = references(CHGNET, MG_O | {"MgO": MG_O["MgO"] + 0.2})
     rules = replace(RULES, references=high)
     (screened,) = screen(rules, proposals(a=rocksalt()))
-    above = screened.prescreen.energy_above_hull
+    above = screened.prescreen.decomposition_energy
     assert screened.prescreen.rejected_at is ScreeningStep.WINDOW
-    assert "< -0.1 eV/atom (thresholds.lowest_energy_above_hull)" in screened.prescreen.reason
-    believing = replace(rules, lowest_energy_above_hull=above - 0.01)
+    assert "< -0.1 eV/atom (thresholds.lowest_decomposition_energy)" in screened.prescreen.reason
+    believing = replace(rules, lowest_decomposition_energy=above - 0.01)
     (screened,) = screen(believing, proposals(a=rocksalt()))
     assert screened.survives
 
@@ -231,7 +231,7 @@ def test_first_duplicate_is_kept_unless_another_is_clearly_lower():
 
 def screened(name: str, structure: Structure, above: float, **verdict) -> Proposal:
     screened = proposal(name, structure)
-    screened.prescreen = PrescreenVerdict(energy_above_hull=above, **verdict)
+    screened.prescreen = PrescreenVerdict(decomposition_energy=above, **verdict)
     screened.relaxation = RelaxationResult(
         ending=Ending.CONVERGED,
         relaxed=relaxed(structure, energy_per_atom=-6.32 + above),
@@ -261,7 +261,7 @@ def test_selection_is_sorted_and_has_no_duplicates():
     assert rejected.candidate_id == "duplicate"
     assert rejected.prescreen.rejected_at is ScreeningStep.RELAXED_DUPLICATE
     assert rejected.prescreen.duplicate_of == "rocksalt"
-    assert rejected.prescreen.energy_above_hull == 0.045
+    assert rejected.prescreen.decomposition_energy == 0.045
 
 
 def test_lower_duplicate_of_two_batches_is_selected():
@@ -377,16 +377,16 @@ def test_confirmation_by_a_second_potential():
     assert screened.survives
     confirmation = verdict.confirmation
     assert confirmation.level_of_theory == "SevenNet-0+MP2020"
-    assert confirmation.energy_above_hull == pytest.approx(0, abs=0.05)
+    assert confirmation.decomposition_energy == pytest.approx(0, abs=0.05)
     assert confirmation.disagreement == pytest.approx(
-        confirmation.energy_above_hull - verdict.energy_above_hull
+        confirmation.decomposition_energy - verdict.decomposition_energy
     )
     (screened,) = screen(with_confirmation(Mg=-1.54, MgO=-6.7), proposals(a=rocksalt()))
     verdict = screened.prescreen
     assert verdict.rejected_at is ScreeningStep.CONFIRMATION
     assert "SevenNet-0+MP2020" in verdict.reason
     assert verdict.confirmation.disagreement > 0.1
-    assert verdict.energy_above_hull == pytest.approx(0, abs=0.02)
+    assert verdict.decomposition_energy == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize(

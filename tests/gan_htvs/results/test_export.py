@@ -42,6 +42,7 @@ def test_files_contain_the_structures_listed_in_the_manifest(tmp_path, structure
     assert [row["candidate_id"] for row in rows] == ["a", "b"]
     assert [row["is_relaxed"] for row in rows] == ["True", "False"]
     assert rows[0]["energy_above_hull_eV_per_atom"] == "0.01"
+    assert rows[0]["decomposition_energy_eV_per_atom"] == "0.01"
     assert rows[1]["level_of_theory"] == ""
     for path, row in zip(paths, rows, strict=True):
         assert row["file"] == path.name

@@ -34,11 +34,14 @@ def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
 
 
 def candidate(energy=None, pourbaix=None, gap=None, proposer="gan", **more):
+    """Return a candidate with a decomposition energy, eV/atom."""
     return {
         "candidate_id": str(next(NUMBER)),
         "stage": "relaxed",
         "origin": {"proposer": proposer},
-        "energy_above_hull": energy,
+        "energy_above_hull": None if energy is None else max(energy, 0.0),
+        "decomposition_energy": energy,
+        "reference_decomposition_energy": energy,
         "pourbaix": None if pourbaix is None else {"minimum": pourbaix},
         "band_gap": gap,
         **more,
@@ -88,9 +91,14 @@ def test_hull_warning_lists_the_uncovered_subsystems_of_all_candidates():
     assert measure_funnel([candidate(0.0)], campaign()).hull_warning is None
 
 
+def implausible(energy=-0.3, *results):
+    """Return a candidate with an implausible energy, which has only the energy from references."""
+    fields = {"energy_above_hull": None, "decomposition_energy": None}
+    return candidate(energy, *results, stage="rejected") | fields
+
+
 def test_implausibly_low_energy_is_not_stable():
-    implausible = candidate(-0.3, 0.1, 2.0, stage="rejected")
-    counts = count_funnel([implausible], Thresholds())
+    counts = count_funnel([implausible(-0.3, 0.1, 2.0)], Thresholds())
     assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]
     # Whether it is believed depends on the references.
     counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
@@ -98,17 +106,17 @@ def test_implausibly_low_energy_is_not_stable():
 
 
 def test_implausible_energies_are_noted():
-    prescreen = {"rejected_at": "hull window", "energy_above_hull": -0.4}
+    prescreen = {"rejected_at": "hull window", "decomposition_energy": -0.4}
     rows = [
-        candidate(-0.3, stage="rejected"),
+        implausible(),
         candidate(stage="rejected", prescreen=prescreen),
-        candidate(stage="rejected", prescreen=prescreen | {"energy_above_hull": 0.4}),
+        candidate(stage="rejected", prescreen=prescreen | {"decomposition_energy": 0.4}),
         candidate(0.5, stage="rejected"),
         candidate(-0.05),
     ]
     funnel = measure_funnel(rows, campaign())
     assert funnel.n_implausible == 2
-    assert "thresholds.lowest_energy_above_hull" in funnel.implausible_warning
+    assert "thresholds.lowest_decomposition_energy" in funnel.implausible_warning
     assert measure_funnel(rows[2:], campaign()).implausible_warning is None
 
 

@@ -35,7 +35,7 @@ ANALYZER = PourbaixAnalyzer(REFERENCES, PourbaixSettings())
 
 
 def row(formula, above=0.02, gap=2.0, proposer="gan", **more):
-    formation = above - float(REFERENCES.energies_above_hull([formula], [0.0])[0])
+    formation = above - REFERENCES.energy_above_hull(formula, 0.0)
     stability = ANALYZER.stability(formula, formation).model_dump(mode="json")
     return {
         "candidate_id": f"{formula}-{above}",

@@ -26,7 +26,7 @@ CANDIDATES = [
         duplicate_of="e",
     ),
     candidate("b", "Mn", energy_above_hull=0.0, band_gap=1.0, stage=Stage.STABLE),
-    candidate("c", "Mn", energy_above_hull=-0.5, stage=Stage.REJECTED),  # implausibly low
+    candidate("c", "Mn", reference_decomposition_energy=-0.5, stage=Stage.REJECTED),  # implausible
     candidate("d", campaign="second"),
     candidate("e", energy_above_hull=0.05, minimum=0.9, stage=Stage.STABLE),
     candidate(
@@ -83,9 +83,12 @@ def ids(candidates) -> str:
         ({"stage": [Stage.STABLE, Stage.PHOTOANODE]}, "bea"),
         ({"formula": "O0.5Mg0.5"}, "eafd"),
         ({"proposer": "random"}, ""),
-        ({"energy_above_hull": (None, 0.1)}, "beac"),
+        ({"energy_above_hull": (None, 0.1)}, "bea"),
+        ({"energy_above_hull": "..0"}, "b"),
         ({"energy_above_hull": (0.05, 0.1)}, "ea"),
-        ({"energy_above_hull": "..-0.1"}, "c"),
+        ({"energy_above_hull": "..-0.1"}, ""),
+        ({"reference_decomposition_energy": "..-0.1"}, "c"),
+        ({"decomposition_energy": "0.05..0.1"}, "ea"),
         ({"band_gap": (1.6, 3.0)}, "af"),
         ({"band_gap": "1.6.."}, "af"),
         ({"pourbaix_min": (None, 0.5)}, "a"),
@@ -123,17 +126,24 @@ def test_missing_values_sort_last_in_both_directions(store, sort, expected):
 @pytest.mark.parametrize(
     ("sort", "filters", "expected"),
     [
-        ("energy_above_hull", {}, "gbeafcd"),
-        ("-energy_above_hull", {}, "faebgcd"),
-        ("energy_above_hull", {"stage": "stable"}, "gbe"),
-        ("energy_above_hull", {"energy_above_hull": "..0"}, "gbc"),
-        ("energy_above_hull", {"energy_above_hull": "-0.05.."}, "beaf"),
-        ("energy_above_hull", {"unique": True, "formula": "MnO"}, "gbc"),
+        ("energy_above_hull", {}, "gibheafcd"),
+        ("-energy_above_hull", {}, "faehbigcd"),
+        ("energy_above_hull", {"stage": "stable"}, "gibhe"),
+        ("energy_above_hull", {"energy_above_hull": "..0"}, "gib"),
+        ("energy_above_hull", {"unique": True, "formula": "MnO"}, "gibc"),
+        ("decomposition_energy", {}, "gibheafcd"),
     ],
 )
-def test_low_energies_that_are_believed_are_in_order(fill_store, sort, filters, expected, limit):
-    low = candidate("g", "Mn", energy_above_hull=-0.2, stage=Stage.STABLE)
-    store = fill_store([*CANDIDATES, low])
+def test_stable_phases_are_sorted_by_decomposition_energy(
+    fill_store, sort, filters, expected, limit
+):
+    def stable(name, energy, **more):
+        above = max(energy, 0.0)
+        fields = {"energy_above_hull": above, "decomposition_energy": energy}
+        return candidate(name, "Mn", **fields, stage=Stage.STABLE, **more)
+
+    more = [stable("i", -0.1), stable("g", -0.2), stable("h", 0.01, duplicate_of="g")]
+    store = fill_store([*CANDIDATES, *more])
     assert ids(store.query(sort=sort, limit=limit, **filters)) == expected
 
 
@@ -159,7 +169,7 @@ def duplicates_in_two_campaigns(number: int = 60) -> list[Candidate]:
             candidate(
                 f"{int(rng.integers(16**4)):04x}{i:02}",
                 campaign=str(rng.choice(["first", "second"])),
-                energy_above_hull=round(float(rng.uniform(-0.09, 0.3)), 2),
+                energy_above_hull=round(max(float(rng.uniform(-0.09, 0.3)), 0.0), 2),
                 band_gap=float(rng.uniform(0, 4)) if has_gap else None,
                 stage=stages[0 if has_gap else 1],
             )

@@ -66,7 +66,8 @@ def test_unconverged_relaxation_fails():
 @pytest.mark.parametrize("excess", [-0.05, 0.0, 0.1])
 def test_energy_above_hull_is_the_excess_over_the_stable_phase(assess, excess):
     stability = assess(relaxed(excess))
-    assert stability.energy_above_hull == pytest.approx(excess, abs=1e-9)
+    assert stability.decomposition_energy == pytest.approx(excess, abs=1e-9)
+    assert stability.energy_above_hull == pytest.approx(max(excess, 0), abs=1e-9)
     assert stability.decomposes_to == {"MgO": pytest.approx(1)}
 
 
@@ -108,14 +109,14 @@ def test_lowest_energy_depends_on_the_references(assess):
     low = assess(relaxed(excess=-0.2))
     stage, reason = decide(low, None, Thresholds())
     assert stage is Stage.REJECTED
-    assert "-0.200 < -0.1 eV/atom (thresholds.lowest_energy_above_hull)" in reason
+    assert "-0.200 < -0.1 eV/atom (thresholds.lowest_decomposition_energy)" in reason
     incomplete = low.model_copy(update={"uncovered_subsystems": ["Mg-O"]})
     assert decide(incomplete, None, Thresholds())[0] is not Stage.REJECTED
-    lower = incomplete.model_copy(update={"energy_above_hull": -0.31})
+    lower = incomplete.model_copy(update={"reference_decomposition_energy": -0.31})
     assert "-0.310 < -0.3 eV/atom" in decide(lower, None, Thresholds())[1]
-    believing = Thresholds(lowest_energy_above_hull=-0.5)
+    believing = Thresholds(lowest_decomposition_energy=-0.5)
     assert decide(low, None, believing)[0] is not Stage.REJECTED
-    strict = Thresholds(lowest_energy_above_hull=-0.1)
+    strict = Thresholds(lowest_decomposition_energy=-0.1)
     assert decide(incomplete, None, strict)[0] is Stage.REJECTED
 
 

@@ -53,8 +53,8 @@ class TestReferenceSet:
         assert large.within(("K", "Mn", "F")).entries == small.entries
         assert small.within(("K", "Mn", "F", "O")) is small
         formulas, numbers = ["KMnF3", "K2MnF4", "MnF3"], [-2.9, -2.8, -2.0]
-        assert large.energies_above_hull(formulas, numbers) == pytest.approx(
-            small.energies_above_hull(formulas, numbers), abs=1e-12
+        assert large.decomposition_energies(formulas, numbers) == pytest.approx(
+            small.decomposition_energies(formulas, numbers), abs=1e-12
         )
         comparisons = [
             compare_on_hull(
@@ -64,6 +64,7 @@ class TestReferenceSet:
                 energies=np.array(numbers),
                 crystals=formulas,
                 competes=np.ones(3, dtype=bool),
+                is_reference=np.zeros(3, dtype=bool),
             )
             for reference_set in (small, large)
         ]
@@ -97,7 +98,7 @@ class TestHull:
         energies = {entry.formula: generator.normal(-3) for entry in HULL.entries}
         hull = formation_energy_set(energies)
         on_hull = [hull.entries[i] for i in hull.hull.vertices]
-        distances = hull.energies_above_hull(
+        distances = hull.decomposition_energies(
             [entry.formula for entry in on_hull], [entry.energy_per_atom for entry in on_hull]
         )
         assert len(on_hull) > 3
@@ -105,19 +106,19 @@ class TestHull:
 
     def test_distances_beyond_rounding_errors_are_kept(self):
         energy = HULL.hull_energy("MgO")
-        assert HULL.energy_above_hull("MgO", energy + 2e-8) == pytest.approx(2e-8)
+        assert HULL.decomposition_energy("MgO", energy + 2e-8) == pytest.approx(2e-8)
 
     def test_unknown_element_is_a_user_error(self, chgnet_column: ReferenceSet):
         with pytest.raises(UserError, match=r"VO2: .* V;"):
             chgnet_column.energy_above_hull("V2O4", -2.0)
 
     @given(counts=COUNTS, offset=st.floats(-1, 1))
-    def test_energy_above_hull_equals_the_offset_from_the_hull(
+    def test_decomposition_energy_equals_the_offset_from_the_hull(
         self, counts: tuple[int, int, int], offset: float
     ):
         formula = _formula(counts)
-        on_hull = -HULL.energy_above_hull(formula, 0.0)
-        energy = HULL.energy_above_hull(formula, on_hull + offset)
+        on_hull = -HULL.decomposition_energy(formula, 0.0)
+        energy = HULL.decomposition_energy(formula, on_hull + offset)
         assert energy == pytest.approx(offset, abs=1e-8)
 
     @given(counts=COUNTS)
@@ -132,17 +133,17 @@ class TestHull:
             assert atoms == pytest.approx(composition.get_atomic_fraction(element))
         energies = CHGNET_FORMATION_ENERGIES | {"Mg": 0.0, "Mn": 0.0, "O2": 0.0}
         energy = sum(n * energies[f] for f, n in products.items())
-        assert HULL.energy_above_hull(composition, energy) == pytest.approx(0, abs=1e-8)
+        assert HULL.decomposition_energy(composition, energy) == pytest.approx(0, abs=1e-8)
 
     @settings(max_examples=500)
     @given(counts=st.tuples(*[st.integers(0, 12)] * 3).filter(any), energy=st.floats(-5, 1))
-    def test_energy_above_hull_agrees_with_pymatgen(
+    def test_decomposition_energy_agrees_with_pymatgen(
         self, counts: tuple[int, int, int], energy: float
     ):
         composition = Composition(_formula(counts))
         entry = PDEntry(composition, energy * composition.num_atoms)
         expected = DIAGRAM.get_e_above_hull(entry, allow_negative=True)
-        assert HULL.energy_above_hull(composition, energy) == pytest.approx(expected, abs=1e-8)
+        assert HULL.decomposition_energy(composition, energy) == pytest.approx(expected, abs=1e-8)
 
     @settings(max_examples=300)
     @given(
@@ -167,8 +168,8 @@ class TestHull:
     def test_batch_agrees_with_single_candidates(self):
         formulas = ["MgO", "Mg2Mn3O8", "MnO2", "Mg", "O2", "Mg8Mn8O12"]
         energies = [-3.0, -2.2, -1.7, 0.1, 0.0, -2.0]
-        batch = HULL.energies_above_hull(formulas, energies)
-        single = [HULL.energy_above_hull(f, e) for f, e in zip(formulas, energies, strict=True)]
+        batch = HULL.decomposition_energies(formulas, energies)
+        single = [HULL.decomposition_energy(f, e) for f, e in zip(formulas, energies, strict=True)]
         assert batch.tolist() == single
 
     def test_hulls_of_a_binary_and_an_element(self):
@@ -182,8 +183,8 @@ class TestHull:
         self, counts: tuple[int, int, int], multiple: int
     ):
         supercell = _formula(tuple(multiple * n for n in counts))
-        assert HULL.energy_above_hull(supercell, -2.0) == pytest.approx(
-            HULL.energy_above_hull(_formula(counts), -2.0)
+        assert HULL.decomposition_energy(supercell, -2.0) == pytest.approx(
+            HULL.decomposition_energy(_formula(counts), -2.0)
         )
 
 

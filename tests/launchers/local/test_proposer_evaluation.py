@@ -100,7 +100,7 @@ def test_report_is_reproducible(folder):
         assert evaluation.proposer == "gan" or len(sampled) == 2
     # The first decoration of MgO is rocksalt, a reference phase.
     rocksalt = next(s for s in report.evaluations[2].samples if s.composition == "MgO")
-    assert rocksalt.energy_above_hull == pytest.approx(0, abs=0.005)
+    assert rocksalt.decomposition_energy == pytest.approx(0, abs=0.005)
     assert rocksalt.novel is False
 
 

@@ -12,6 +12,7 @@ from gan_htvs.core.candidate import (
     Confirmation,
     Curve,
     Ending,
+    Novelty,
     Origin,
     PrescreenVerdict,
     RelaxationResult,
@@ -40,11 +41,11 @@ CURVE = Curve(energies=[-7.0, -8.0, -8.25], max_forces=[2.0, 0.5, 0.05], volumes
 PRESCREEN = PrescreenVerdict(
     rejected_at=ScreeningStep.CONFIRMATION,
     level_of_theory="CHGNet-0.3.0",
-    energy_above_hull=0.05,
+    decomposition_energy=0.05,
     confirmation=Confirmation(
         level_of_theory="SevenNet-0",
         energy_per_atom=-8.1,
-        energy_above_hull=0.2,
+        decomposition_energy=0.2,
         disagreement=0.15,
         n_steps=20,
         cpu_seconds=1.0,
@@ -194,14 +195,25 @@ def test_evaluated_structure_replaces_that_of_the_prescreen(show):
         is_remade=True,
         level_of_theory="PBE+U",
         energy_per_atom=-9.0,
-        energy_above_hull=0.01,
+        energy_above_hull=0.0,
+        decomposition_energy=-0.021,
+        reference_decomposition_energy=-0.034,
+        decomposes_to={"MnO rocksalt": 2 / 3, "O2": 0.2, "Mn alpha": 2 / 15},
+        novelty=Novelty(is_novel=False, reference_match="MnO rocksalt"),
     )
     output = lines(show("a", stored=stored, relaxed=by_vasp))
     assert "overlap removal replaced all coordinates" in output
     assert "prescreen passed, after 2 steps" in output
     assert "volume change +2.0%" in output
     assert "moments Mn 4.00, Mn 4.00, O 0.00, O 0.00; total 8.0 Bohr magnetons" in output
-    assert any(line.startswith("PBE+U, final -9.000 eV/atom, 0.010") for line in output)
+    for line in (
+        "PBE+U, final -9.000 eV/atom, 0.000 eV/atom above hull",
+        "decomposition energy -0.021 eV/atom",
+        "from reference phases alone -0.034 eV/atom",
+        "competing phases 67% MnO rocksalt, 20% O2, 13% Mn alpha",
+        "same as reference phase MnO rocksalt",
+    ):
+        assert line in output
 
 
 def test_json_and_figure_can_be_written_together(show, tmp_path):

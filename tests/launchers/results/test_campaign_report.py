@@ -34,6 +34,8 @@ STABLE = {
     "origin": {"proposer": "gan"},
     "stage": "photoanode",
     "energy_above_hull": 0.02,
+    "decomposition_energy": 0.02,
+    "reference_decomposition_energy": 0.02,
     "formation_energy_per_atom": -3.04,
     "band_gap": 2.0,
     "band_gap_method": "HSE06",

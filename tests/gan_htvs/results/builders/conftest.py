@@ -158,6 +158,7 @@ class Laboratory:
         references=None,
         band_gap=None,
         index=1,
+        label="MgO periclase",
         **relaxed,
     ):
         """Store the verdict of a structure; ``excess`` is its energy above MgO, eV/atom."""
@@ -169,12 +170,15 @@ class Laboratory:
         }
         verdict = Verdict(
             candidate_id=candidate_id,
-            origin=origin(proposer),
+            origin=origin(proposer, label=label),
             structure=structure or rocksalt(),
             prescreen=prescreen,
             relaxed=RelaxedStructure(**(fields | relaxed)),
             assessment=Assessment(
-                formation_energy_per_atom=-3, energy_above_hull=excess, decomposes_to={"MgO": 1}
+                formation_energy_per_atom=-3,
+                decomposition_energy=excess,
+                reference_decomposition_energy=excess,
+                decomposes_to={"MgO": 1},
             ),
             stage=Stage.STABLE,
             references=(references or self.references).content_hash,
@@ -198,13 +202,12 @@ class Laboratory:
         return CandidateStore(self.candidates).get(candidate_id)
 
 
-def origin(proposer="gan", index=0):
-    label = "MgO periclase" if proposer == "reference_phase" else None
+def origin(proposer="gan", index=0, label="MgO periclase"):
     return Origin(
         proposer=proposer,
         requested_composition="MgO",
         index=index,
-        label=label,
+        label=label if proposer == "reference_phase" else None,
         checkpoint="checkpoint" if proposer == "gan" else None,
     )
 

@@ -106,15 +106,15 @@ def test_new_thresholds_change_the_stage_but_not_the_gate(lab):
     lab.configure(SETTINGS | {"thresholds": {"synthesizable": 0.15}})
     assert lab.build() == {"a"}
     assert lab["a"].stage is Stage.POURBAIX_STABLE
-    assert lab["a"].gate["energy_above_hull"] == pytest.approx(0.1)
+    assert lab["a"].gate["decomposition_energy"] == pytest.approx(0.1)
 
 
 def test_prescreen_results_are_stored_for_survivors_and_rejected(lab):
     lab.propose("a", "b", "c")
     stopped = {"rejected_at": ScreeningStep.STOPPING, "reason": "too high"}
     lab.prescreen("a", job="first", would_stop_at=10, volume_change=-0.1, **stopped)
-    lab.prescreen("b", job="second", energy_above_hull=0.05)
-    lab.gate("b", prescreen=PrescreenVerdict(energy_above_hull=0.05))
+    lab.prescreen("b", job="second", decomposition_energy=0.05)
+    lab.gate("b", prescreen=PrescreenVerdict(decomposition_energy=0.05))
     lab.gate("c")
     lab.build()
     rejected, survivor, without = lab["a"], lab["b"], lab["c"]
@@ -123,16 +123,16 @@ def test_prescreen_results_are_stored_for_survivors_and_rejected(lab):
     assert rejected.prescreen.rejected_at is ScreeningStep.STOPPING
     assert (rejected.prescreen.would_stop_at, rejected.prescreen.volume_change) == (10, -0.1)
     assert survivor.prescreen.rejected_at is None
-    assert survivor.prescreen.energy_above_hull == 0.05
+    assert survivor.prescreen.decomposition_energy == 0.05
     assert survivor.energy_above_hull == pytest.approx(0)
     assert without.prescreen is None
 
 
 def test_survivor_has_stage_generated_until_evaluated(lab):
     lab.propose("a")
-    lab.prescreen("a", energy_above_hull=0.05)
+    lab.prescreen("a", decomposition_energy=0.05)
     lab.build()
-    assert (lab["a"].stage, lab["a"].prescreen.energy_above_hull) == (Stage.GENERATED, 0.05)
+    assert (lab["a"].stage, lab["a"].prescreen.decomposition_energy) == (Stage.GENERATED, 0.05)
     lab.gate("a", 0.02)
     assert lab.build() == {"a"}
     assert lab["a"].stage is Stage.POURBAIX_STABLE
@@ -157,7 +157,7 @@ def test_later_prescreen_or_selection_replaces_an_earlier_one(lab):
     lab.select(rejected=[("b", "another"), ("c", "another")], job="first selection")
     lab.build()
     assert {lab[i].stage for i in "abc"} == {Stage.REJECTED}
-    lab.prescreen("a", job="wider window", energy_above_hull=0.3)
+    lab.prescreen("a", job="wider window", decomposition_energy=0.3)
     lab.select("a", "c", rejected=[("b", "c")], job="second selection")
     assert lab.build() == {"a", "b", "c"}
     assert lab["a"].stage is lab["c"].stage is Stage.GENERATED
@@ -206,7 +206,7 @@ def test_rows_are_sorted_by_stability_and_filtered(lab):
     lab.gate("d", excess=-0.3)  # implausibly low
     lab.build()
     store = CandidateStore(lab.candidates)
-    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "d", "c"]
+    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "c", "d"]
     assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a", "d"]
     assert store.rows(campaign="another") == []
     assert [c.candidate_id for c in store.query(stage=Stage.GENERATED)] == ["c"]

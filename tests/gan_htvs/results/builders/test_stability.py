@@ -8,7 +8,9 @@ from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.stages import Stage, Step
 from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.results.builders.candidates import CandidateBuilder
+from gan_htvs.results.builders.optimade import entry
 from gan_htvs.results.builders.stability import StabilityBuilder
+from gan_htvs.results.store import CandidateStore
 from gan_htvs.structures.point_cloud import encode
 from tests.helpers import CHGNET
 
@@ -91,11 +93,14 @@ def test_implausibly_low_energy_has_no_duplicates(lab):
     assert lab["a"].duplicate_of is None
     assert lab["artifact"].novelty is None
     assert lab["artifact"].stage is Stage.REJECTED
+    assert lab["artifact"].energy_above_hull is None
+    assert lab["artifact"].decomposition_energy is None
+    assert lab["artifact"].reference_decomposition_energy == pytest.approx(-0.5)
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
 
 
 def test_lowest_energy_of_the_settings(lab):
-    lab.configure(SETTINGS | {"thresholds": {"lowest_energy_above_hull": -0.6}})
+    lab.configure(SETTINGS | {"thresholds": {"lowest_decomposition_energy": -0.6}})
     lab.propose("a", "low")
     lab.gate("a", 0.03)
     lab.gate("low", -0.5)
@@ -104,11 +109,11 @@ def test_lowest_energy_of_the_settings(lab):
     assert lab["low"].novelty is not None
     assert lab["low"].stage is not Stage.REJECTED
 
-    lab.configure(SETTINGS | {"thresholds": {"lowest_energy_above_hull": -0.2}})
+    lab.configure(SETTINGS | {"thresholds": {"lowest_decomposition_energy": -0.2}})
     assert lab.build() == {"a", "low"}
     assert lab["a"].duplicate_of is None
     assert lab["low"].stage is Stage.REJECTED
-    assert "-0.500 < -0.2 eV/atom (thresholds.lowest_energy_above_hull)" in lab["low"].reason
+    assert "-0.500 < -0.2 eV/atom (thresholds.lowest_decomposition_energy)" in lab["low"].reason
 
 
 def test_stable_candidate_lowers_the_hull_of_all_other_crystals(lab):
@@ -122,13 +127,16 @@ def test_stable_candidate_lowers_the_hull_of_all_other_crystals(lab):
     lab.gate("same", structure=other, energy_per_atom=tie_line_energy() - 0.03)
     assert lab.build() == {"peroxide", "same", "worse"}
     assert lab["worse"].energy_above_hull == pytest.approx(0.09)
-    assert lab["worse"].energy_above_references == pytest.approx(0.05)
+    assert lab["worse"].reference_decomposition_energy == pytest.approx(0.05)
     assert lab["worse"].decomposes_to == {"MgO2 (peroxide)": pytest.approx(1)}
-    # A candidate does not compete with itself or its duplicates.
+    # A stable phase is compared with all others.
     assert lab["same"].duplicate_of == "peroxide"
-    assert lab["peroxide"].energy_above_hull == pytest.approx(-0.04)
-    assert lab["same"].energy_above_hull == pytest.approx(-0.03)
-    assert set(lab["same"].decomposes_to) == {"MgO", "O2"}
+    assert lab["peroxide"].energy_above_hull == 0
+    assert lab["peroxide"].decomposition_energy == pytest.approx(-0.04)
+    assert set(lab["peroxide"].decomposes_to) == {"MgO", "O2"}
+    assert lab["same"].energy_above_hull == pytest.approx(0.01)
+    assert lab["same"].decomposition_energy == pytest.approx(0.01)
+    assert lab["same"].reference_decomposition_energy == pytest.approx(-0.03)
 
 
 def test_candidates_of_other_campaigns_compete(lab):
@@ -256,6 +264,94 @@ def test_reference_phase_of_another_reference_set_competes(lab):
     )
     lab.build()
     assert lab["a"].energy_above_hull == pytest.approx(0.04)
+
+
+def known_peroxide(lab, name, energy, **gate):
+    """Store a candidate of a reference set with MgO2 at the tie-line energy minus 0.04 eV/atom.
+
+    ``energy`` is relative to that phase, eV/atom.
+    """
+    larger = references(MgO2=tie_line_energy() - 0.04)
+    lab.job("larger", Step.REFERENCES, larger)
+    energy += tie_line_energy() - 0.04
+    lab.gate(name, structure=fluorite(), energy_per_atom=energy, references=larger, **gate)
+
+
+@pytest.fixture
+def peroxide(lab):
+    """Return a laboratory with MgO2 as a reference phase, and other MgO2 0.02 eV/atom above it."""
+    lab.propose("a", "b", "other")
+    known_peroxide(lab, "phase", 0.0, proposer="reference_phase", label="MgO2")
+    other = tie_line_energy() - 0.02
+    larger = references(MgO2=tie_line_energy() - 0.04)
+    lab.gate("other", structure=strained(fluorite()), energy_per_atom=other, references=larger)
+    return lab
+
+
+@pytest.mark.parametrize("difference", [-0.00023, 0.0, 0.00023])
+def test_candidate_that_is_a_reference_phase_moves_nothing(peroxide, difference):
+    peroxide.build()
+    before = [peroxide[name].decomposition_energy for name in ("phase", "other")]
+    assert before == pytest.approx([-0.02, 0.02])
+    known_peroxide(peroxide, "a", difference)
+    peroxide.build()
+    known = peroxide["a"]
+    assert known.novelty.reference_match == "MgO2"
+    assert known.energy_above_hull == pytest.approx(max(difference, 0))
+    stable = difference <= 0
+    assert known.decomposition_energy == pytest.approx(difference - 0.02 * stable)
+    assert set(known.decomposes_to) == ({"MgO2 (other)"} if stable else {"MgO2"})
+    assert known.reference_decomposition_energy == pytest.approx(difference)
+    assert peroxide["phase"].energy_above_hull == 0
+    after = [peroxide[name].decomposition_energy for name in ("phase", "other")]
+    assert after == before
+    assert peroxide.build() == set()
+
+
+def test_much_lower_candidate_competes_with_the_reference_phase_that_it_matches(peroxide):
+    known_peroxide(peroxide, "a", -0.03)
+    peroxide.build()
+    assert peroxide["a"].novelty.reference_match == "MgO2"
+    assert peroxide["a"].decomposition_energy == pytest.approx(-0.03)
+    assert peroxide["a"].decomposes_to == {"MgO2": 1}
+    assert peroxide["phase"].energy_above_hull == pytest.approx(0.03)
+    assert peroxide["other"].energy_above_hull == pytest.approx(0.05)
+
+
+def test_duplicates_of_a_reference_phase_stay_in_order(peroxide):
+    known_peroxide(peroxide, "a", -0.0001)
+    known_peroxide(peroxide, "b", -0.0002)
+    peroxide.build()
+    assert peroxide["a"].energy_above_hull == peroxide["b"].energy_above_hull == 0
+    store = CandidateStore(peroxide.candidates)
+    (found,) = store.rows(reference_phases=False, unique=True, energy_above_hull="..0")
+    assert found["candidate_id"] == "b"
+
+
+def test_phases_on_the_hull_are_at_zero():
+    """Rounding errors of the hull are no distances, whatever the energies are."""
+    lab = Laboratory()
+    energies = {"Mg": -1.5921, "O2": -4.94795546875, "MgO": -6.3141, "MgO2": -5.9023}
+    larger = references(**energies)
+    lab.job("larger", Step.REFERENCES, larger)
+    structures = {"Mg": cubic(4.5, ("Mg", 0)), "MgO": rocksalt(), "MgO2": fluorite()}
+    for name, structure in structures.items():
+        phase = {"energy_per_atom": energies[name], "proposer": "reference_phase", "label": name}
+        lab.gate(name, structure=structure, references=larger, **phase)
+    lab.build()
+    assert [lab[name].energy_above_hull for name in structures] == [0, 0, 0]
+    assert lab["Mg"].decomposition_energy == 0
+    assert lab["MgO"].decomposition_energy < -1
+    assert CandidateStore(lab.candidates).count(energy_above_hull="..0") == 3
+    assert entry(lab["MgO"])["energy_above_hull"] == 0
+
+
+def test_competing_phases_are_named_and_their_shares_add_up(lab):
+    lab.propose("a")
+    lab.gate("a", structure=fluorite(), energy_per_atom=tie_line_energy() + 0.01)
+    lab.build()
+    (document,) = lab.candidates.query()
+    assert document["decomposes_to"] == {"MgO": 0.666666667, "O2": 0.333333333}
 
 
 def test_later_reference_set_completes_candidates(lab):
