@@ -211,11 +211,22 @@ def count_funnel(
 
 
 def measure_funnel(
-    candidates: Iterable[Row], campaign: Campaign, n_training: int | None = None
+    candidates: Iterable[Row],
+    campaign: Campaign,
+    *,
+    n_training: int | None = None,
+    n_reference_phases: int | None = None,
 ) -> Funnel:
     """Count the candidates of a campaign, proposer by proposer, reference phases last.
 
-    ``n_training`` is the number of training structures of its generator; None if unknown.
+    Parameters
+    ----------
+    candidates
+        Documents with the fields :data:`CANDIDATE_FIELDS`.
+    campaign
+        Their campaign.
+    n_training, n_reference_phases
+        Numbers of training structures and of reference phases; None if unknown.
     """
     system = campaign.chemical_system
     prescreens = campaign.prescreen is not None
@@ -237,11 +248,15 @@ def measure_funnel(
         column = NEW if len(groups) == 1 else f"{name}, new"
         counts[column] = [None if stage in (GENERATED, SURVIVED) else new[stage] for stage in names]
     phases = count(reference_phases)
-    counts[REFERENCE_PHASES] = [None if stage == SURVIVED else phases[stage] for stage in names]
+    # Reference phases are not generated.
+    counts[REFERENCE_PHASES] = [
+        None if stage in (GENERATED, SURVIVED) else phases[stage] for stage in names
+    ]
     same_system = set(system.elements) == PUBLISHED_ELEMENTS
     n_compositions = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
     setting = {
         "training structures": (n_training, 1240),
+        REFERENCE_PHASES: (n_reference_phases, None),
         "charge-balanced compositions": (n_compositions, 133),
         "compositions searched": (len(campaign.target_counts), 31),
     }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RANKED_FIELDS = (
     *("candidate_id", "formula_pretty", "stage", "reason", "origin", "nsites", "symmetry"),
     *("structure", "energy_above_hull", "pourbaix", "band_gap", "band_gap_method", "novelty"),
-    *("incomplete_band_gap", "energy_incomplete"),
+    *("incomplete_band_gap", "energy_incomplete", "decomposition_energy"),
 )
 """Candidate fields that the table of best candidates needs."""
 

@@ -208,6 +208,11 @@ class ReferenceSet(Document):
             ]
         )
 
+    @property
+    def n_phases(self) -> int:
+        """Number of phases, including those that relaxed to the same crystal as another one."""
+        return sum(1 + len(entry.merged) for entry in self.entries)
+
     @cached_property
     def elements(self) -> tuple[str, ...]:
         """Symbols of all elements, in alphabetical order."""

@@ -326,5 +326,5 @@ def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
     rows: list[Sequence[Cell]] = [(name, *values) for name, values in funnel.setting_rows]
     rows.append(())
     for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
-        rows.append(("entered the funnel" if stage == "generated" else stage, *counts))
+        rows.append((stage, *counts))
     return grid_table(Grid(f"Funnel of {campaign.name} ({level})", ("stage", *columns), rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,6 +18,7 @@ from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
 from gan_htvs.prescreen.summary import summarize
 from gan_htvs.results.builders.job_outputs import stored_reference_sets
+from gan_htvs.results.campaign_inputs import INPUT_FIELDS, CampaignInputs, read_inputs
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, Funnel, crystal_id, measure_funnel
 from gan_htvs.results.plots import (
     PLOT_FIELDS,
@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.candidate import Candidate
-    from gan_htvs.thermodynamics.hull import ReferenceSet
     from launchers.launchpad.database import Databases
 
-PROVENANCE_FIELDS = ("gate.references", "origin.checkpoint")
 PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in PrescreenVerdict.model_fields)
 
 RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
@@ -53,25 +51,21 @@ MAX_TRAJECTORIES = 300
 
 @dataclass(frozen=True)
 class Results:
-    """A campaign, its candidates without structures, and their reference set.
-
-    Attributes
-    ----------
-    references
-        Reference set that most candidates were compared with; None if no candidate was compared.
-    n_training
-        Number of training structures of its generator; None if unknown.
-    """
+    """A campaign, its candidates without structures, and its inputs."""
 
     campaign: Campaign
     rows: list[dict[str, Any]]
-    references: ReferenceSet | None
-    n_training: int | None
+    inputs: CampaignInputs
 
     @property
     def funnel(self) -> Funnel:
         """Counts by stage."""
-        return measure_funnel(self.rows, self.campaign, self.n_training)
+        return measure_funnel(
+            self.rows,
+            self.campaign,
+            n_training=self.inputs.n_training,
+            n_reference_phases=self.inputs.n_reference_phases,
+        )
 
     @cached_property
     def prescreened(self) -> dict[str, PrescreenVerdict]:
@@ -94,21 +88,11 @@ def read_results(databases: Databases, name: str | None) -> Results:
         If the campaign does not exist, or no name is given and there are several.
     """
     campaign = registered(databases, name)
-    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *PROVENANCE_FIELDS})
+    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *INPUT_FIELDS})
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, fields))
-    hashes = Counter((row.get("gate") or {}).get("references") for row in rows)
-    checkpoints = sorted({row["origin"].get("checkpoint") or "" for row in rows} - {""})
     with databases.store("outputs", key="uuid") as outputs:
-        sets = stored_reference_sets(outputs)
-        trained = outputs.query(
-            {"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"]
-        )
-        sizes = [
-            (document["output"].get("dataset") or {}).get("structures") for document in trained
-        ]
-    used = (sets[name] for name, _ in hashes.most_common() if name in sets)
-    return Results(campaign, rows, next(used, None), sizes[0] if len(sizes) == 1 else None)
+        return Results(campaign, rows, read_inputs(outputs, rows))
 
 
 def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
@@ -159,7 +143,7 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
         "pourbaix": draw_pourbaix(rows, thresholds),
         "gaps": draw_gaps(rows, thresholds),
     }
-    if (references := results.references) is not None:
+    if (references := results.inputs.references) is not None:
         used = references.content_hash
         compared = [row for row in rows if (row.get("gate") or {}).get("references") == used]
         system = references.within(results.campaign.chemical_system.elements)

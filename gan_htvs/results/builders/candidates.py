@@ -45,6 +45,8 @@ INPUTS = ("proposal", "verdict", "gap")
 
 OUTPUT_INDEXES = (
     (("uuid", 1),),
+    # Finds the few reference sets and training sets.
+    (("metadata.step", 1),),
     # Counts evaluated candidates from the index alone; the documents are large.
     (("metadata.campaign", 1), ("metadata.step", 1), ("metadata.candidate_id", 1)),
 )

@@ -113,7 +113,10 @@ class CampaignStatus(StatusDocument):
     funnel: Funnel
     jobs: tuple[JobCount, ...]
     workers: tuple[WorkingHost, ...]
-    throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since start")
+    throughput: tuple[Throughput, ...] = Field(
+        description="last hour, last day, since start; of a finished campaign from the first to "
+        "the last job"
+    )
     failures: tuple[FailureCount, ...]
     findings: tuple[Finding, ...] = Field(
         (), description="problems that prevent progress, with their fix"
@@ -144,10 +147,10 @@ class CampaignStatus(StatusDocument):
 
         The rate is that of the last hour, or of the last day if the last hour had few verdicts.
         """
+        if not self.n_remaining:
+            return 0
         rate = self.recent.verdicts_per_hour
-        if not self.n_remaining or not rate:
-            return None if self.n_remaining else 0
-        return 3600 * self.n_remaining / rate
+        return 3600 * self.n_remaining / rate if rate else None
 
     @property
     def is_active(self) -> bool:
@@ -157,7 +160,7 @@ class CampaignStatus(StatusDocument):
     @property
     def recent(self) -> Throughput:
         """The throughput from which the remaining time is estimated."""
-        hour, day, _ = self.throughput
+        hour, day, *_ = self.throughput
         return hour if hour.n_verdicts >= MIN_VERDICTS_FOR_RATE else day
 
     def count(self, *states: str) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
+from gan_htvs.results.campaign_inputs import INPUT_FIELDS, read_inputs
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import as_utc, last_update, owned_by
 from launchers.launchpad.registry import registrations
@@ -29,6 +30,8 @@ SHORTEST = timedelta(minutes=1)
 """Minimum age of a campaign for its rate."""
 
 ALWAYS = "since start"
+WHOLE = "first to last job"
+"""Periods of running and of finished campaigns."""
 
 STEPS = list(Step)
 OUTPUT_FIELDS = [
@@ -67,7 +70,10 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
     times, n_verdicts, n_not_proposed = _read_outputs(launchpad, campaign)
     groups = _group_jobs(launchpad, owners, now)
     query = {"campaign": campaign.name}
-    candidates = list(launchpad.db.candidates.find(query, [*CANDIDATE_FIELDS, "last_updated"]))
+    fields = [*CANDIDATE_FIELDS, *INPUT_FIELDS, "last_updated"]
+    candidates = list(launchpad.db.candidates.find(query, fields))
+    with databases.store("outputs", key="uuid") as outputs:
+        inputs = read_inputs(outputs, candidates)
     began_on = min((as_utc(group["began"]) for group in groups), default=None)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
     updates = [as_utc(doc["last_updated"]) for doc in candidates if doc.get("last_updated")]
@@ -81,7 +87,12 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
         n_evaluated=len(times),
         built_on=max(updates, default=None),
         n_unbuilt=max(n_verdicts - n_built, 0),
-        funnel=measure_funnel(candidates, campaign),
+        funnel=measure_funnel(
+            candidates,
+            campaign,
+            n_training=inputs.n_training,
+            n_reference_phases=inputs.n_reference_phases,
+        ),
         jobs=tuple(
             documents.JobCount(**group["_id"], n=group[ALWAYS], since=as_utc(group["since"]))
             for group in groups
@@ -90,6 +101,9 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
         throughput=_throughput(groups, times, began_on, now),
         failures=tuple(_failures(databases, campaign, owners, candidates)),
     )
+    if status.is_finished and began_on is not None:
+        throughput = (_overall_throughput(groups, times, began_on),)
+        status = status.model_copy(update={"throughput": throughput})
     findings = campaign_findings(databases, owners, status, running, submission)
     return status.model_copy(update={"findings": tuple(findings)})
 
@@ -143,7 +157,11 @@ def _group_jobs(
         name: {"$sum": {"$cond": [{"$gte": ["$updated_on", (now - span).isoformat()]}, 1, 0]}}
         for name, span in (("last hour", HOUR), ("last day", DAY))
     }
-    times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
+    times = {
+        "since": {"$min": "$updated_on"},
+        "ended": {"$max": "$updated_on"},
+        "began": {"$min": "$created_on"},
+    }
     group = {"_id": kind, ALWAYS: {"$sum": 1}} | times | recent
     groups = launchpad.fireworks.aggregate([{"$match": owned_by(owners)}, {"$group": group}])
 
@@ -173,6 +191,20 @@ def _throughput(
             n_verdicts=sum(time >= now - span for time in ended),
         )
         for period, span in (("last hour", HOUR), ("last day", DAY), (ALWAYS, CENTURY))
+    )
+
+
+def _overall_throughput(
+    groups: Sequence[dict[str, Any]], times: Sequence[str], began_on: datetime
+) -> documents.Throughput:
+    """Return the throughput of a finished campaign, which does not depend on the current time."""
+    completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
+    ended_on = max((as_utc(group["ended"]) for group in completed), default=began_on)
+    return documents.Throughput(
+        period=WHOLE,
+        hours=max(ended_on - began_on, SHORTEST) / HOUR,
+        n_jobs=sum(group[ALWAYS] for group in completed),
+        n_verdicts=len(times),
     )
 
 

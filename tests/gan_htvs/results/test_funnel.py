@@ -137,13 +137,15 @@ def test_published_and_measured_counts():
             candidate(0.0, 0.1, 7.0, proposer="reference_phase"),
         ],
         campaign(),
-        1075,
+        n_training=1075,
+        n_reference_phases=25,
     )
     assert funnel.counts["gan"] == [5, 4, 4, 2, 2, 2, 2]
     assert funnel.counts[NEW] == [None, 1, 1, 1, 1, 1, 1]
-    assert funnel.counts[REFERENCE_PHASES] == [1, 1, 1, 1, 1, 1, 0]
+    assert funnel.counts[REFERENCE_PHASES] == [None, 1, 1, 1, 1, 1, 0]
     assert funnel.published == [9300, None, 1121, 148, None, None, 28]
     assert ("training structures", 1075, 1240) in funnel.setting
+    assert ("reference phases", 25, None) in funnel.setting
 
 
 def test_structures_rejected_in_the_prescreen_count_in_no_later_stage():
@@ -163,7 +165,7 @@ def test_structures_rejected_in_the_prescreen_count_in_no_later_stage():
     assert funnel.stages[:3] == ["generated", "survived the prescreen", "relaxed"]
     assert funnel.counts["gan"][:5] == [5, 3, 2, 1, 1]
     assert funnel.counts[NEW][:5] == [None, None, 1, 1, 1]
-    assert funnel.counts[REFERENCE_PHASES][:4] == [1, None, 1, 1]
+    assert funnel.counts[REFERENCE_PHASES][:4] == [None, None, 1, 1]
     assert funnel.published[:4] == [9300, None, None, 1121]
 
 

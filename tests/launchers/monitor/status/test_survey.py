@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fireworks import FWorker
+from monty.json import jsanitize
 
 from gan_htvs.results.funnel import measure_funnel
 from launchers.monitor.status import table
 from launchers.monitor.status.status_document import CampaignStatus, JobCount, Throughput
+from launchers.results.campaign_report import read_results
+from tests import helpers
 
 from .conftest import (
     CAMPAIGN,
@@ -109,6 +112,69 @@ def test_restored_archive_has_no_rate(site):
     assert status.n_evaluated == 5
     assert [span.n_verdicts for span in status.throughput] == [0, 0, 0]
     assert status.seconds_remaining is None
+
+
+def test_rate_of_a_finished_campaign_does_not_depend_on_the_time(site):
+    site.register()
+    site.put("outputs", *(gate(str(n)) | {"completed_at": hours_ago(50)} for n in range(12)))
+    site.queue(firework("gate", candidate_id="0"), firework("gate", candidate_id="1"))
+    site.run(1)
+    assert [span.period for span in site.status().throughput] == [
+        "last hour",
+        "last day",
+        "since start",
+    ]
+    site.run(1)
+    now = datetime.now(UTC)
+    times = {"created_on": now - timedelta(hours=53), "updated_on": now - timedelta(hours=50)}
+    changes = {name: time.replace(tzinfo=None).isoformat() for name, time in times.items()}
+    site.launchpad.fireworks.update_many({}, {"$set": changes})
+    status = site.status()
+    assert status.is_finished
+    (whole,) = status.throughput
+    assert (whole.period, whole.n_jobs, whole.n_verdicts) == ("first to last job", 2, 12)
+    assert whole.hours == pytest.approx(3)
+    assert whole.verdicts_per_hour == pytest.approx(4)
+    assert status.seconds_remaining == 0
+    assert "first to last job" in site.call().output
+
+
+def test_numbers_of_phases_and_training_structures_are_those_of_the_funnel(site):
+    site.register()
+    energies = {"Mg": 0.0, "O2": 0.0, "MgO": -3.06, "MgO2": -2.0}
+    references = helpers.references(energies=energies)
+    entries = [
+        *references.entries[:-1],
+        references.entries[-1].model_copy(update={"merged": ("MgO2 again",)}),
+    ]
+    references = references.model_copy(update={"entries": tuple(entries)})
+    site.put(
+        "outputs",
+        {
+            "uuid": "references",
+            "metadata": {"campaign": REFERENCES, "step": "references"},
+            "output": jsanitize(references, strict=True),
+        },
+        {
+            "uuid": "train",
+            "metadata": {"campaign": "training", "step": "train"},
+            "output": {"sha256": "c0ffee", "dataset": {"structures": 971}},
+        },
+    )
+    site.put(
+        "candidates",
+        {
+            "candidate_id": "a",
+            "campaign": "mg-o",
+            "stage": "relaxed",
+            "formula_pretty": "MgO",
+            "origin": {"proposer": "random", "checkpoint": "c0ffee"},
+            "gate": {"references": references.content_hash},
+        },
+    )
+    setting = dict(row[:2] for row in site.status().funnel.setting)
+    assert (setting["training structures"], setting["reference phases"]) == (971, 5)
+    assert site.status().funnel == read_results(site.databases, "mg-o").funnel
 
 
 @pytest.mark.parametrize(
