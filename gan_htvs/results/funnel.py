@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.stages import REFERENCE_PHASE, ScreeningStep
-from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
+from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning, within
 from gan_htvs.thermodynamics.plausibility import SETTING
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Funnel:
     accepts_incomplete_gaps
         Whether these gaps count in the stages.
     uncovered_subsystems
-        Chemical systems without a reference phase, in which the hull is incomplete.
+        Subsystems of the campaign without a reference phase, in which the hull is incomplete.
+        Reference phases may have other elements: Na2SO4 gives the energies of aqueous ions of S.
     n_implausible
         Structures that were rejected because their energy is too far below the hull.
     """
@@ -267,7 +268,7 @@ def measure_funnel(
         [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
         campaign.engines.band_gap.accept_incomplete,
-        tuple(all_uncovered(rows)),
+        tuple(within(all_uncovered(rows), system.elements)),
         sum(is_implausible(row) or _is_implausible_in_prescreen(row) for row in rows),
     )
 

@@ -67,12 +67,13 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    energy, band_gap = campaign.engines.energy.name, campaign.engines.band_gap.name
     environment.filters |= {"count": _count, "number": _number}
     return environment.get_template("report.html").render(
         campaign=campaign,
         funnel=funnel,
         published_column=PUBLISHED_COLUMN,
-        levels=f"{campaign.engines.energy.name} energies, {campaign.engines.band_gap.name} gaps",
+        levels=f"{energy} energies, {'no' if band_gap == 'none' else band_gap} gaps",
         figures={name: figure_data_uri(figure) for name, figure in figures.items()},
         captions=CAPTIONS,
         incomplete=INCOMPLETE_MARK,

@@ -115,7 +115,7 @@ def decide(  # noqa: PLR0911 - one return for each stage and reason
     if minimum > limits.pourbaix:
         return Stage.POURBAIX_STABLE, excess_reason("Pourbaix minimum", minimum, limits.pourbaix)
     if gap is None or gap.band_gap is None:
-        return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
+        return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed"
     if not gap.is_complete and not accept_incomplete:
         return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV incomplete: {gap.reason}"
     low, high = limits.band_gap

@@ -321,7 +321,8 @@ def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
     """Return a table of candidates per stage, measured and published."""
-    level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
+    gaps = campaign.engines.band_gap.name
+    level = f"measured: {campaign.engines.energy.name}, {'no gaps' if gaps == 'none' else gaps}"
     columns = funnel.columns
     rows: list[Sequence[Cell]] = [(name, *values) for name, values in funnel.setting_rows]
     rows.append(())

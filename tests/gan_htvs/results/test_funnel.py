@@ -84,8 +84,10 @@ def test_accepted_incomplete_gap_is_counted_with_a_caveat():
 
 
 def test_hull_warning_lists_the_uncovered_subsystems_of_all_candidates():
-    rows = [candidate(0.0, uncovered_subsystems=names) for names in (["O-V"], [], ["Mg-O-V"])]
-    funnel = measure_funnel(rows, campaign())
+    foreign = ["Na-O", "Na-V"]  # of a reference solid of aqueous ions
+    missing = (["O-V"], [], foreign, ["Mg-O-V"])
+    rows = [candidate(0.0, uncovered_subsystems=names) for names in missing]
+    funnel = measure_funnel(rows, campaign("Mg", "V", "O"))
     assert funnel.uncovered_subsystems == ("O-V", "Mg-O-V")
     assert "O-V, Mg-O-V" in funnel.hull_warning
     assert measure_funnel([candidate(0.0)], campaign()).hull_warning is None

@@ -6,8 +6,10 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
+from gan_htvs.results.funnel import measure_funnel
 from launchers.console import output
-from launchers.console.output import WorkProgress
+from launchers.console.output import WorkProgress, funnel_table
+from tests.helpers import mg_o
 
 
 def test_unused_progress_prints_nothing_without_a_terminal():
@@ -78,3 +80,10 @@ def test_lines_have_the_time_left(monkeypatch):
     *_, last = text.getvalue().splitlines()
     assert last.startswith("relaxing 3/6, ")
     assert last.endswith(" min left")
+
+
+@pytest.mark.parametrize(("engine", "level"), [("none", "no gaps"), ("gpaw", "gpaw")])
+def test_funnel_names_the_levels_of_theory(engine, level):
+    campaign = mg_o(engines={"band_gap": {"name": engine}})
+    title = funnel_table(campaign, measure_funnel([], campaign)).title
+    assert title == f"Funnel of mg-o (measured: chgnet, {level})"

@@ -200,7 +200,7 @@ def test_report_is_self_contained_and_lists_the_best_crystals(report):
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)" in html
     assert "published" not in re.sub("<style>.*</style>", "", html, flags=re.DOTALL)  # for Mg-Mn-O
-    assert "chgnet energies" in html
+    assert "chgnet energies, no gaps" in html
     assert "10.1021/acscentsci.0c00426" in html
     for text in ("reference phases", "prescreen", "photoanode (Pourbaix"):
         assert text in html

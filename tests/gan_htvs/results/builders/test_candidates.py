@@ -34,7 +34,7 @@ def test_later_band_gap_completes_the_candidate(lab):
     lab.propose("a")
     lab.gate("a", gap_job="gap")
     lab.build()
-    assert lab["a"].reason == "band gap not computed yet"
+    assert lab["a"].reason == "band gap not computed"
     lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.5, method="HSE06@PBE (test)"))
     assert lab.build() == {"a"}
     assert lab["a"].stage is Stage.PHOTOANODE
