@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.engines import EngineSettings
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.band_gap import BandGapResult
-    from gan_htvs.core.candidate import Proposal, RelaxedStructure
+    from gan_htvs.core.candidate import Proposal, RelaxedStructure, Verdict
     from gan_htvs.potentials.relaxation_settings import PotentialSettings
     from gan_htvs.structures.geometry_limits import GeometryLimits
 
@@ -112,7 +112,6 @@ class CampaignMaker(Maker):
     def of(cls, campaign: Campaign) -> CampaignMaker:
         """Return the Maker for the settings of a campaign."""
         engines, sampling, prescreen = campaign.engines, campaign.sampling, campaign.prescreen
-        thresholds = campaign.stage_thresholds
         needs_generator = ProposerName.GAN in sampling.proposers
         prescreen_maker = None
         if prescreen is not None:
@@ -120,15 +119,16 @@ class CampaignMaker(Maker):
             prescreen_maker = PrescreenMaker(
                 potential=prescreen.relaxing(engines),
                 confirm=prescreen.confirming(engines),
-                window=prescreen.window or thresholds.metastable,
+                window=campaign.prescreen_window,
                 geometry=campaign.geometry,
-                lowest_decomposition_energy=thresholds.lowest_decomposition_energy,
+                lowest_decomposition_energy=campaign.lowest_decomposition_energy,
                 **prescreen.model_dump(include=passed_on),
             )
         stability_maker = StabilityMaker(
-            band_gap_maker=band_gap_maker_of(engines),
-            thresholds=thresholds,
-            pourbaix=campaign.pourbaix,
+            band_gap_maker=band_gap_maker_of(engines) if campaign.computes_gaps else None,
+            funnel=campaign.funnel,
+            lowest_decomposition_energy=campaign.lowest_decomposition_energy,
+            pourbaix=campaign.aqueous_conditions,
             geometry=campaign.geometry,
             accept_incomplete=engines.band_gap.accept_incomplete,
         )
@@ -307,6 +307,11 @@ class CampaignFlows:
         """Make the jobs of one band gap; ``previous`` is an incomplete result to complete."""
         gap_jobs = self._candidate_maker.stability_maker.band_gap_jobs(relaxed, previous)
         return label(gap_jobs, self.campaign.name)
+
+    def user_property(self, name: str, verdict: Verdict) -> Job | Flow:
+        """Make the jobs of a user's property of a candidate."""
+        jobs = self._candidate_maker.stability_maker.property_jobs(name, verdict)
+        return label(jobs, self.campaign.name)
 
     def _own(self, flow: Flow) -> Flow:
         name_by_content(flow, self.campaign.name)

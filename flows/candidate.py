@@ -1,4 +1,4 @@
-"""Evaluation of one candidate: energy, stability, band gap."""
+"""Evaluation of one candidate: energy, stability, and the properties of the stages."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ from jobflow import CURRENT_JOB, Flow, Job, Maker, OutputReference, Response, jo
 from flows.band_gap import BandGapMaker, GpawBandGapMaker
 from flows.energy import EnergyMaker, PotentialEnergyMaker, check_references
 from flows.naming import formula_of, name_by_content
+from flows.properties import PropertyMaker
 from flows.proposals import as_proposal
 from flows.routing import TOLERANT, mark, route
-from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.candidate import Proposal, RelaxedStructure, Screened, Verdict
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.funnel_stages import Decision, FunnelSettings
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.core.properties import BAND_GAP, PropertyResult
 from gan_htvs.core.stages import Stage, Step
+from gan_htvs.structures.descriptors import describe
 from gan_htvs.structures.geometry_limits import GeometryLimits
-from gan_htvs.thermodynamics.assessment import (
-    assess,
-    check_relaxation,
-    decide,
-    qualifies_for_band_gap,
-)
+from gan_htvs.structures.symmetry import space_group_number
+from gan_htvs.thermodynamics.assessment import assess, check_relaxation, decide
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymatgen.core import Structure
 
     from gan_htvs.campaign.routing import RoutingSettings
-    from gan_htvs.core.band_gap import BandGapResult
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
 @dataclass
 class StabilityMaker(Maker):
-    """Assess a relaxed structure and, if it is stable enough, compute its band gap.
+    """Assess a relaxed structure, and compute the properties that the stages of the funnel need.
 
     Parameters
     ----------
     name
         Name of the job, before the formula.
     band_gap_maker
-        Computes the band gap of structures that pass the thresholds; None: no gaps are computed.
-    thresholds
-        Limits of the funnel, eV/atom and eV.
+        Computes band gaps; None: no gaps are computed.
+    funnel
+        Stages, and the user's properties.
+    lowest_decomposition_energy
+        See :class:`gan_htvs.campaign.model.ReferenceSettings`, eV/atom.
     pourbaix
-        Aqueous conditions.
+        Aqueous conditions; None: no Pourbaix decomposition energies are computed.
     geometry
         Limits for relaxed structures.
     accept_incomplete
-        Whether a gap without one of its magnetic orderings passes the thresholds.
+        Whether a gap without one of its magnetic orderings passes the stages of the gap.
     routing
-        Worker categories of the band-gap jobs, whose uuids are then hashes of their content;
+        Worker categories of the jobs of properties, whose uuids are then hashes of their content;
         None: no categories.
 
     Examples
@@ -82,8 +86,9 @@ class StabilityMaker(Maker):
 
     name: str = "stability"
     band_gap_maker: BandGapMaker | None = field(default_factory=GpawBandGapMaker)
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    pourbaix: PourbaixSettings = field(default_factory=PourbaixSettings)
+    funnel: FunnelSettings = field(default_factory=FunnelSettings)
+    lowest_decomposition_energy: float | None = None
+    pourbaix: PourbaixSettings | None = field(default_factory=PourbaixSettings)
     geometry: GeometryLimits = field(default_factory=GeometryLimits)
     accept_incomplete: bool = False
     routing: RoutingSettings | None = None
@@ -107,8 +112,8 @@ class StabilityMaker(Maker):
 
         Returns
         -------
-        A job whose output is a :class:`~gan_htvs.core.candidate.Verdict`, with the band gap if one
-        was computed.
+        A job whose output is a :class:`~gan_htvs.core.candidate.Verdict`, with the properties that
+        were computed.
         """
         assess_job = self.assess(proposal, relaxed, references)
         assess_job.update_metadata({"candidate_id": proposal.candidate_id}, dynamic=True)
@@ -122,7 +127,7 @@ class StabilityMaker(Maker):
         relaxed: RelaxedStructure | CalculationFailure | None,
         references: ReferenceSet | None,
     ) -> Response[Verdict]:
-        """Compute energy above hull and Pourbaix decomposition energy, and decide the stage.
+        """Compute the stability, and decide the stage; replace the job if a property is missing.
 
         The geometry is checked first, because energies of unphysical geometries are meaningless.
         """
@@ -138,19 +143,18 @@ class StabilityMaker(Maker):
             verdict.reason = f"no result of the {missing}"
         else:
             verdict.relaxed = relaxed
-            self._set_stability(verdict, relaxed, references)
-        if verdict.relaxed is None or verdict.assessment is None or self.band_gap_maker is None:
+            verdict.relaxed_hash = content_hash(relaxed.structure)
+            self._set_assessment(verdict, relaxed, references)
+        if verdict.assessment is None:
             return Response(output=verdict)
-        gap_jobs = self.band_gap_jobs(verdict.relaxed)
-        verdict.band_gap_job = gap_jobs.output.uuid
-        if not qualifies_for_band_gap(verdict.assessment, self.thresholds):
-            return Response(output=verdict)
-        return Response(output=verdict, replace=self._with_gap(gap_jobs, verdict))
+        gap_jobs = self._jobs_of(BAND_GAP, verdict)
+        verdict.band_gap_job = gap_jobs and gap_jobs.output.uuid
+        return self._next(verdict, {BAND_GAP: gap_jobs})
 
-    def _set_stability(
+    def _set_assessment(
         self, verdict: Verdict, relaxed: RelaxedStructure, references: ReferenceSet
     ) -> None:
-        """Set assessment, stage and reason of a verdict."""
+        """Set the assessment of a verdict; without one, the stage and the reason."""
         is_reference = verdict.origin.is_reference
         flaw = check_relaxation(relaxed, self.geometry, is_reference=is_reference)
         if flaw is not None:
@@ -160,8 +164,70 @@ class StabilityMaker(Maker):
             verdict.assessment = assess(relaxed, references, self.pourbaix)
         except UserError as error:
             verdict.reason = str(error)
-            return
-        verdict.stage, verdict.reason = decide(verdict.assessment, None, self.thresholds)
+
+    @job(config=TOLERANT)
+    def advance(
+        self, verdict: Verdict, name: str, result: BandGapResult | PropertyResult | None
+    ) -> Response[Verdict]:
+        """Add a computed property, and decide the stage again; replace the job for the next one."""
+        match result:
+            case BandGapResult():
+                verdict.band_gap = result
+            case PropertyResult():
+                verdict.properties[name] = result
+            case _:
+                return Response(output=verdict)
+        return self._next(verdict)
+
+    def _next(
+        self, verdict: Verdict, jobs: Mapping[str, Job | Flow | None] | None = None
+    ) -> Response[Verdict]:
+        """Decide the stage of a verdict; replace the running job if the next stage needs jobs.
+
+        ``jobs`` are those that have been made already, by property.
+        """
+        decision = self._decide(verdict)
+        verdict.stage, verdict.reason = decision.stage, decision.reason
+        name = decision.missing
+        is_computed = name in verdict.properties or (name == BAND_GAP and verdict.band_gap)
+        if name is None or is_computed:
+            return Response(output=verdict)
+        property_jobs = (jobs or {}).get(name) or self._jobs_of(name, verdict)
+        if property_jobs is None:
+            return Response(output=verdict)
+        return Response(output=verdict, replace=self._then_advance(property_jobs, verdict, name))
+
+    def _decide(self, verdict: Verdict) -> Decision:
+        assessment, relaxed, gap = verdict.assessment, verdict.relaxed, verdict.band_gap
+        if assessment is None or relaxed is None:
+            return Decision(verdict.stage, verdict.reason)
+        is_result = gap is not None and (gap.is_complete or self.accept_incomplete)
+        document = describe(relaxed.structure, relaxed.magmoms) | {
+            "band_gap": gap.band_gap if gap and is_result else None,
+            "oxidation_states": relaxed.oxidation_states and dict(relaxed.oxidation_states),
+            "properties": {name: dict(result) for name, result in verdict.properties.items()},
+        }
+        if self.funnel.uses("space_group_number"):
+            document["symmetry"] = {"number": space_group_number(relaxed.structure)}
+        reasons = {name: result.reason for name, result in verdict.properties.items()}
+        reasons[BAND_GAP] = gap.shortcoming if gap else None
+        return decide(
+            assessment,
+            self.funnel,
+            document,
+            lowest_decomposition_energy=self.lowest_decomposition_energy,
+            reasons=reasons,
+        )
+
+    def _jobs_of(self, name: str, verdict: Verdict) -> Job | Flow | None:
+        """Make the jobs of a property; None if no job computes it."""
+        if verdict.relaxed is None:
+            return None
+        if name == BAND_GAP:
+            return self.band_gap_jobs(verdict.relaxed) if self.band_gap_maker else None
+        if name in self.funnel.properties:
+            return self.property_jobs(name, verdict)
+        return None
 
     def band_gap_jobs(
         self, relaxed: RelaxedStructure, previous: BandGapResult | None = None
@@ -177,34 +243,37 @@ class StabilityMaker(Maker):
             return gap_jobs
         return route(name_by_content(gap_jobs), self.routing)
 
-    def _with_gap(self, gap_jobs: Job | Flow, verdict: Verdict) -> Flow:
-        """Make the jobs that compute the gap and replace the running job."""
-        conclude_job = mark(self.conclude(verdict, gap_jobs.output), Step.GATE, "other")
+    def property_jobs(self, name: str, verdict: Verdict) -> Job | Flow:
+        """Make the jobs of a user's property of the relaxed structure of a verdict."""
+        if verdict.relaxed is None or verdict.relaxed_hash is None:
+            raise ValueError(f"{verdict.candidate_id} has no relaxed structure")
+        maker = PropertyMaker(name=name, settings=self.funnel.properties[name])
+        jobs = maker.make(verdict.relaxed.structure)
         if self.routing is not None:
-            route(conclude_job, self.routing)
-        running = CURRENT_JOB.job
-        conclude_job.set_uuid(running.uuid)
-        conclude_job.index = running.index + 1
-        conclude_job.name = running.name
-        return Flow([gap_jobs, conclude_job], name=f"band gap {verdict.candidate_id}")
+            route(name_by_content(jobs), self.routing)
+        # Builders find the result by this uuid.
+        last = jobs if isinstance(jobs, Job) else jobs.jobs[-1]
+        last.set_uuid(maker.settings.job_uuid(verdict.relaxed_hash))
+        if isinstance(jobs, Flow):
+            jobs.output = last.output
+        return jobs
 
-    @job(config=TOLERANT)
-    def conclude(self, verdict: Verdict, band_gap: BandGapResult | None) -> Verdict:
-        """Decide the stage again, with the band gap."""
-        if band_gap is None or verdict.assessment is None:
-            return verdict
-        stage, reason = decide(
-            verdict.assessment,
-            band_gap,
-            self.thresholds,
-            accept_incomplete=self.accept_incomplete,
-        )
-        return verdict.model_copy(update={"band_gap": band_gap, "stage": stage, "reason": reason})
+    def _then_advance(self, property_jobs: Job | Flow, verdict: Verdict, name: str) -> Flow:
+        """Make the jobs that compute a property and replace the running job."""
+        advance_job = mark(self.advance(verdict, name, property_jobs.output), Step.GATE, "other")
+        if self.routing is not None:
+            route(advance_job, self.routing)
+        running = CURRENT_JOB.job
+        advance_job.set_uuid(running.uuid)
+        advance_job.index = running.index + 1
+        advance_job.name = running.name
+        label = self.funnel.quantity(name).label
+        return Flow([property_jobs, advance_job], name=f"{label} {verdict.candidate_id}")
 
 
 @dataclass
 class CandidateMaker(Maker):
-    """Evaluate one structure: energy, hull, Pourbaix diagram, band gap.
+    """Evaluate one structure: energy, hull, Pourbaix diagram, band gap, the user's properties.
 
     Parameters
     ----------
@@ -213,7 +282,7 @@ class CandidateMaker(Maker):
     energy_maker
         Relaxes and computes the energy.
     stability_maker
-        Assesses the stability, and computes the band gap of stable structures.
+        Assesses the stability, and computes further properties of what passes the stages before.
 
     Examples
     --------

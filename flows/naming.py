@@ -24,6 +24,7 @@ WITHOUT_EFFECT = frozenset(
         "cpu_seconds",
         "device",
         "frozen_seconds",
+        "funnel",
         "max_errors",
         "max_hybrid_evaluations",
         "max_scf_iterations",
@@ -33,14 +34,13 @@ WITHOUT_EFFECT = frozenset(
         "precision",
         "previous",
         "routing",
-        "thresholds",
         "window",
         *PARALLEL_TAGS,
     }
 )
 """Fields that do not change what a job computes: where it runs, limits of its time and work, which
-later runs may raise, durations of earlier runs, and thresholds, because documents are built with
-the current thresholds."""
+later runs may raise, durations of earlier runs, and stages, because documents are built with the
+current stages."""
 
 FILES = frozenset({"checkpoint", "path"})
 """Fields with the path of a file, ignored if its ``sha256`` is given too."""

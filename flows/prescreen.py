@@ -48,7 +48,7 @@ class PrescreenMaker(Maker):
     geometry
         Limits for the structures.
     lowest_decomposition_energy
-        See :class:`gan_htvs.campaign.model.Thresholds`, eV/atom.
+        See :class:`gan_htvs.campaign.model.ReferenceSettings`, eV/atom.
 
     Examples
     --------

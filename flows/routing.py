@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.campaign.routing import Category, RoutingSettings
 
-Worker: TypeAlias = Literal["train", "generate", "potential", "dft", "hybrid", "other"]
+Worker: TypeAlias = Literal["train", "generate", "potential", "dft", "hybrid", "property", "other"]
 """A field of :class:`gan_htvs.campaign.routing.RoutingSettings`."""
 
 PRIORITY = {
@@ -34,6 +34,7 @@ PRIORITY = {
             Step.GATE,
             Step.HYBRID,
             Step.BAND_GAP,
+            Step.PROPERTY,
             Step.REFERENCES,
             Step.TRAIN,
             Step.RELEASE,
@@ -107,8 +108,10 @@ def categories_of(campaign: Campaign) -> set[Category]:
     categories = {routing.other, routing.dft if by_vasp else routing.potential}
     if campaign.prescreen or (by_vasp and engines.vasp.pre_relaxation):
         categories.add(routing.potential)
-    if engines.band_gap.name != "none":
+    if campaign.computes_gaps:
         categories.add(routing.hybrid)
+    if any(campaign.funnel.uses(name) for name in campaign.properties):
+        categories.add(routing.property)
     if ProposerName.GAN in campaign.sampling.proposers:
         categories |= {routing.train, routing.generate}
     return categories

@@ -81,7 +81,7 @@ OF_ANOTHER_VERSION = {"name": "newer", "settings": {"name": "newer", "unheard_of
 
 CANDIDATES = [
     candidate("a" * 16, campaign="mg-mn-o", energy_above_hull=0.1, band_gap=2.0, minimum=0.4,
-              stage=Stage.PHOTOANODE, level_of_theory="test"),
+              stage="photoanode", level_of_theory="test"),
     *(
         candidate(f"{i:016x}", "Mn", campaign="mg-mn-o", energy_above_hull=0.2 + i / 1000)
         for i in range(60)

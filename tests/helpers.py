@@ -177,3 +177,11 @@ def write_fetched_phases(
         n_entries=len(list(phases)),
     )
     write_fetched(path, FetchedPhases(list(phases), provenance))
+
+
+LOOSE_STAGES = (
+    {"name": "synthesizable", "property": "energy_above_hull", "max": 9},
+    {"name": "pourbaix_metastable", "property": "pourbaix_decomposition_energy", "max": 9},
+    {"name": "photoanode", "property": "band_gap", "min": 0.1, "max": 9},
+)
+"""Stages that all stable and metastable candidates pass."""

@@ -325,9 +325,9 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
     if not isinstance(error, _Failure):
         reason = f"{type(error).__name__}: {reason}"
     is_retryable = isinstance(error, _MachineFailure) or is_machine_error(error)
-    failure = {"reason": reason, "is_retryable": is_retryable}
+    failure: dict[str, Any] = {"reason": reason, "is_retryable": is_retryable}
     if isinstance(error, _LimitReached):
-        failure |= {"is_limited": True} | error.counts
+        failure |= {"is_limited": True, **error.counts}
     write_atomically(Path(task["output"]), json.dumps(failure).encode())
     if task["is_parallel"] and not isinstance(error, _MachineFailure):
         from gpaw.mpi import world  # noqa: PLC0415

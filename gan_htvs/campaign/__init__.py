@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "campaign_file": ["parse_campaign", "read_campaign"],
         "engines": ["EngineSettings"],
-        "model": ["Campaign", "Thresholds"],
+        "model": ["Campaign"],
         "routing": ["Category", "RoutingSettings"],
     },
 )

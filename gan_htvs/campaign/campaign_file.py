@@ -69,8 +69,9 @@ def read_campaign(path: str | Path, on_progress: OnProgress = lambda *_: None) -
     sections = [section for section in NAMED_FILES if section != "references"]
     located = {section: _located(path, campaign, section) for section in sections}
     campaign = campaign.model_copy(update=located)
-    pourbaix = _with_ion_set(path, campaign.pourbaix)
-    campaign = campaign.model_copy(update={"pourbaix": pourbaix})
+    if campaign.pourbaix is not None:
+        pourbaix = _with_ion_set(path, campaign.pourbaix)
+        campaign = campaign.model_copy(update={"pourbaix": pourbaix})
     _fetch_references(campaign, on_progress)
     return campaign.model_copy(update={"references": _located(path, campaign, "references")})
 
@@ -190,9 +191,9 @@ def with_file_paths(campaign_file: Path, campaign: Campaign) -> Campaign:
     ):
         values = {"source": "file", "path": default}
     update: dict[str, Any] = {"references": settings.model_copy(update=values)}
-    if (ion_file := campaign.pourbaix.ion_file) is not None:
-        located = {"ion_file": _absolute(campaign_file, ion_file)}
-        update["pourbaix"] = campaign.pourbaix.model_copy(update=located)
+    if (pourbaix := campaign.pourbaix) is not None and pourbaix.ion_file is not None:
+        located = {"ion_file": _absolute(campaign_file, pourbaix.ion_file)}
+        update["pourbaix"] = pourbaix.model_copy(update=located)
     return campaign.model_copy(update=update)
 
 

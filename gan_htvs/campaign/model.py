@@ -1,4 +1,4 @@
-"""The model of campaign.yaml: chemical system, methods and thresholds of a campaign."""
+"""The model of campaign.yaml: chemical system, methods and stages of a campaign."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from gan_htvs.campaign.compositions import CompositionSettings
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.campaign.routing import RoutingSettings
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
+from gan_htvs.core.funnel_stages import (
+    PUBLISHED_STAGES,
+    FunnelSettings,
+    FunnelStage,
+    check_stages,
+)
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.core.properties import BAND_GAP, ENERGY_ABOVE_HULL, POURBAIX, UserProperty, element_of
 from gan_htvs.core.settings import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -169,41 +176,8 @@ class OwnStructuresSettings(Settings):
     count: NonNegativeInt = Field(0, description="number of structures in the folder; computed")
 
 
-class Thresholds(Settings):
-    """Thresholds of the funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
-
-    lowest_decomposition_energy: NonPositiveFloat | None = Field(
-        None,
-        description="lowest plausible decomposition energy into reference phases, eV/atom; lower "
-        "ones are rejected as artifacts of the potential; null: -0.1, or -0.3 if reference phases "
-        "may be missing, see docs/stability.md",
-    )
-    metastable: NonNegativeFloat = Field(
-        0.200, description="largest energy above hull of a metastable structure, eV/atom"
-    )
-    synthesizable: NonNegativeFloat = Field(
-        0.080, description="largest energy above hull of a synthesizable structure, eV/atom"
-    )
-    pourbaix_screen: NonNegativeFloat = Field(
-        0.80, description="largest Pourbaix minimum for a band gap calculation, eV/atom"
-    )
-    pourbaix: NonNegativeFloat = Field(
-        0.59, description="largest Pourbaix minimum of a photoanode candidate, eV/atom"
-    )
-    band_gap: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
-        (1.6, 3.0), description="smallest and largest band gap of a photoanode candidate, eV"
-    )
-
-    @model_validator(mode="after")
-    def _limits_are_ordered(self) -> Thresholds:
-        for strict, loose in (("synthesizable", "metastable"), ("pourbaix", "pourbaix_screen")):
-            low, high = getattr(self, strict), getattr(self, loose)
-            if low > high:
-                raise ValueError(f"{strict} {low:g} must not be above {loose} {high:g}")
-        if self.band_gap[0] >= self.band_gap[1]:
-            raise ValueError(f"band_gap window {list(self.band_gap)} is empty")
-        return self
-
+METASTABLE = 0.2
+"""Window of the prescreen without a stage that limits the energy above hull, eV/atom."""
 
 OWN_REFERENCES = ("folder", "file")
 """Sources of reference phases that the user collected."""
@@ -232,6 +206,12 @@ class ReferenceSettings(Settings):
         0.05,
         description="for sources with energies ('optimade', 'materials_project', a 'file' with "
         "energies): largest energy above their own hull, eV/atom",
+    )
+    lowest_decomposition_energy: NonPositiveFloat | None = Field(
+        None,
+        description="lowest plausible decomposition energy of candidates into reference phases, "
+        "eV/atom; lower ones are rejected as artifacts of the potential; null: -0.1, or -0.3 if "
+        "reference phases may be missing, see docs/stability.md",
     )
     energies: Literal["computed", "materials_project"] = Field(
         "computed",
@@ -317,9 +297,19 @@ class Campaign(Settings):
         None, description="your own structures, evaluated besides the sampled ones"
     )
     geometry: GeometryLimits = GeometryLimits()
-    thresholds: Thresholds = Thresholds()
+    stages: tuple[FunnelStage, ...] = Field(
+        PUBLISHED_STAGES,
+        description="stages of the funnel in order of cost, see docs/funnel.md; default: the "
+        "published search for photoanodes",
+    )
+    properties: dict[str, UserProperty] = Field(
+        default_factory=dict, description="properties that your own code computes, by name"
+    )
     references: ReferenceSettings = ReferenceSettings()
-    pourbaix: PourbaixSettings = PourbaixSettings()
+    pourbaix: PourbaixSettings | None = Field(
+        PourbaixSettings(),
+        description="conditions of the Pourbaix decomposition energy; unused if no stage needs it",
+    )
     engines: EngineSettings = EngineSettings()
     prescreen: PrescreenSettings | None = Field(
         PrescreenSettings(),
@@ -369,6 +359,24 @@ class Campaign(Settings):
         return self
 
     @model_validator(mode="after")
+    def _stages_can_be_computed(self) -> Campaign:
+        check_stages(self.stages, self.properties)
+        for i, stage in enumerate(self.stages):
+            symbol = element_of(stage.property)
+            if symbol is not None and symbol not in self.chemical_system.elements:
+                raise ValueError(
+                    f"stages.{i}: {symbol} of {stage.property} is not in "
+                    f"{self.chemical_system.chemsys}"
+                )
+        if self.pourbaix is None and self.funnel.uses(POURBAIX):
+            stage = next(self.funnel.windows(POURBAIX))
+            raise ValueError(
+                f"pourbaix: null has no conditions for stage {stage.name!r}; remove the stages "
+                f"with property {POURBAIX!r} from stages, or remove this line"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _limits_are_of_its_elements(self) -> Campaign:
         if foreign := sorted(self.geometry.elements() - set(self.chemical_system.elements)):
             raise ValueError(
@@ -404,15 +412,38 @@ class Campaign(Settings):
         return self
 
     @property
-    def stage_thresholds(self) -> Thresholds:
-        """Thresholds, with the lower bound for reference phases of the user if none is set.
+    def funnel(self) -> FunnelSettings:
+        """Stages with their properties."""
+        return FunnelSettings(stages=self.stages, properties=self.properties)
+
+    @property
+    def aqueous_conditions(self) -> PourbaixSettings | None:
+        """Conditions of the Pourbaix decomposition energy; None if no stage needs it."""
+        return self.pourbaix if self.funnel.uses(POURBAIX) else None
+
+    @property
+    def computes_gaps(self) -> bool:
+        """Whether a stage needs band gaps and an engine computes them."""
+        return self.funnel.uses(BAND_GAP) and self.engines.band_gap.name != "none"
+
+    @property
+    def prescreen_window(self) -> float:
+        """Largest energy above hull of survivors of the prescreen, eV/atom."""
+        if self.prescreen is not None and self.prescreen.window is not None:
+            return self.prescreen.window
+        loosest = self.funnel.loosest_max(ENERGY_ABOVE_HULL)
+        return METASTABLE if loosest is None else loosest
+
+    @property
+    def lowest_decomposition_energy(self) -> float | None:
+        """Lowest plausible decomposition energy, eV/atom; None: depends on the composition.
 
         It is unknown whether a folder or file of reference phases is complete.
         """
-        limits = self.thresholds
-        if limits.lowest_decomposition_energy is None and self.references.source in OWN_REFERENCES:
-            return limits.model_copy(update={"lowest_decomposition_energy": LOWEST_OF_INCOMPLETE})
-        return limits
+        lowest = self.references.lowest_decomposition_energy
+        if lowest is None and self.references.source in OWN_REFERENCES:
+            return LOWEST_OF_INCOMPLETE
+        return lowest
 
     @property
     def target_counts(self) -> tuple[Counts, ...]:

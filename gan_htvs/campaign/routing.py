@@ -35,6 +35,9 @@ class RoutingSettings(Settings):
     hybrid: Category = Field(
         Category.HSE, description="worker category for band gaps, by VASP or GPAW"
     )
+    property: Category = Field(
+        Category.CPU, description="worker category for properties that your own code computes"
+    )
     other: Category = Field(
         Category.CPU,
         description="worker category for short jobs: other proposers, selection, gates, release",

@@ -196,6 +196,13 @@ class BandGapResult(_StateResult):
         """Return the result of a calculation that failed, before or while the gap was computed."""
         return cls(reason=failure.message, failure=failure, is_retryable=failure.is_retryable)
 
+    @property
+    def shortcoming(self) -> str | None:
+        """Why the gap is missing or incomplete; None if it is complete."""
+        if self.band_gap is None or self.is_complete:
+            return self.reason
+        return f"band gap {self.band_gap:.2f} eV incomplete: {self.reason}"
+
     @model_validator(mode="after")
     def _complete_or_reason(self) -> BandGapResult:
         is_complete = self.band_gap is not None and missing_orderings(self.magnetic_orders) is None

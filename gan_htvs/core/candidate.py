@@ -14,7 +14,12 @@ from gan_htvs.core.document import Document
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.oxidation import OxidationStates, oxidation_states
 from gan_htvs.core.pourbaix_stability import PourbaixStability
-from gan_htvs.core.stages import REFERENCE_PHASE, ProposerName, ScreeningStep, Stage
+from gan_htvs.core.properties import PropertyResult
+from gan_htvs.core.stages import REFERENCE_PHASE, ProposerName, ScreeningStep
+
+STAGE_DESCRIPTION = (
+    "generated, relaxed, rejected or failed, or the last stage of the funnel that it passes"
+)
 
 
 def volume_change(start: Structure, end: Structure) -> float:
@@ -239,14 +244,20 @@ class Verdict(Proposal):
 
     relaxed: RelaxedStructure | None = Field(None, description="at the final level of theory")
     assessment: Assessment | None = None
-    stage: Stage
-    reason: str | None = None
+    stage: str = Field(description=STAGE_DESCRIPTION)
+    reason: str | None = Field(None, description="why it does not reach the next stage")
     failure: CalculationFailure | None = Field(None, description="failure of a calculation")
     references: str | None = Field(None, description="content hash of the reference set")
     band_gap_job: str | None = Field(
         None, description="uuid of the band-gap job, even if it never ran"
     )
     band_gap: BandGapResult | None = Field(None, description="None: not computed")
+    relaxed_hash: str | None = Field(
+        None, description="content hash of the relaxed structure; user's properties depend on it"
+    )
+    properties: dict[str, PropertyResult] = Field(
+        default_factory=dict, description="results of the user's properties, by name"
+    )
 
 
 class Novelty(Document):
@@ -283,13 +294,23 @@ class Candidate(Document):
 
     candidate_id: str
     campaign: str
-    stage: Stage
-    reason: str | None = None
+    stage: str = Field(description=STAGE_DESCRIPTION)
+    reason: str | None = Field(None, description="why it does not reach the next stage")
+    missing_property: str | None = Field(
+        None, description="property that the next stage needs and that is not computed"
+    )
     failure: CalculationFailure | None = Field(None, description="failure of a calculation")
     origin: Origin
     formula_pretty: str
     chemsys: str
     nsites: int
+    density: float | None = Field(None, description="of the latest structure, g/cm^3")
+    volume_per_atom: float | None = Field(None, description="of the latest structure, A^3")
+    total_magnetization: float | None = Field(
+        None,
+        description="absolute sum of the moments of the sites of ``structure``, Bohr magnetons; "
+        "None: its moments are unknown",
+    )
     symmetry: Symmetry | None = Field(None, description="symmetry of the latest structure")
     generated_structure: Structure
     prescreen: PrescreenVerdict | None = Field(None, description="results of the prescreen")
@@ -352,6 +373,9 @@ class Candidate(Document):
         None, description="why there is no band gap, or why it is incomplete"
     )
     band_gap_result: BandGapResult | None = None
+    properties: dict[str, PropertyResult] = Field(
+        default_factory=dict, description="results of the user's properties, by name"
+    )
     gate: dict[str, Any] | None = Field(
         None,
         description="stage, references and decomposition energy when it was evaluated",

@@ -14,13 +14,14 @@ USER: Final = "user"
 
 
 class Stage(StrEnum):
-    """Last stage of the funnel that a candidate reached, rejected, or failed."""
+    """Names of candidates that passed no stage of the funnel.
+
+    Other candidates have the name of the last stage that they passed, see
+    :class:`gan_htvs.core.funnel_stages.FunnelStage`.
+    """
 
     GENERATED = "generated"
     RELAXED = "relaxed"
-    STABLE = "stable"
-    POURBAIX_STABLE = "pourbaix_stable"
-    PHOTOANODE = "photoanode"
     REJECTED = "rejected"
     FAILED = "failed"
 
@@ -42,6 +43,7 @@ class Step(StrEnum):
     GATE = "gate"
     HYBRID = "hybrid"
     BAND_GAP = "band gap"
+    PROPERTY = "property"
     RELEASE = "release"
 
 

@@ -176,7 +176,7 @@ def _rejection(
     if energy > campaign.dataset.max_energy_above_hull:
         return UNSTABLE, energy
     lowest = lowest_plausible(
-        campaign.stage_thresholds.lowest_decomposition_energy,
+        campaign.lowest_decomposition_energy,
         hull.uncovered(result.structure.composition),
     )
     reason = None if implausible_reason(energy, lowest) is None else IMPLAUSIBLE

@@ -33,7 +33,7 @@ FIXES = {
     RejectionReason.ATOMS_TOO_CLOSE: "correct the structures or lower geometry.min_distances",
     RejectionReason.BAD_VOLUME: "correct the structures or widen geometry.volume_per_atom",
     UNSTABLE: "raise dataset.max_energy_above_hull",
-    IMPLAUSIBLE: "add missing reference phases or lower thresholds.lowest_decomposition_energy",
+    IMPLAUSIBLE: "add missing reference phases or lower references.lowest_decomposition_energy",
 }
 """Suggested fix by reason."""
 

@@ -43,8 +43,8 @@ class PrescreenSettings(Settings):
     )
     window: PositiveFloat | None = Field(
         None,
-        description="largest energy above hull of survivors, eV/atom; null: "
-        "`thresholds.metastable`",
+        description="largest energy above hull of survivors, eV/atom; null: the "
+        "largest limit of the stages with this property, or 0.2",
     )
     recall: Annotated[float, Field(gt=0, le=1)] = Field(
         0.94,

@@ -64,7 +64,7 @@ class Prescreen:
     geometry
         Limits for the structures.
     lowest_decomposition_energy
-        See :class:`gan_htvs.campaign.model.Thresholds`.
+        See :class:`gan_htvs.campaign.model.ReferenceSettings`.
 
     Raises
     ------

@@ -137,7 +137,7 @@ def _manifest_fields(candidate: Candidate) -> dict[str, Any]:
     fields = {column: getattr(candidate, field) for column, field in _COLUMNS.items()}
     pourbaix = candidate.pourbaix
     return fields | {
-        "stage": candidate.stage.value,
+        "stage": candidate.stage,
         "is_relaxed": candidate.structure is not None,
         "uncovered_subsystems": ", ".join(candidate.uncovered_subsystems or ()) or None,
         "pourbaix_min_eV_per_atom": None if pourbaix is None else pourbaix.minimum,

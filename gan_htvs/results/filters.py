@@ -81,7 +81,7 @@ class Filters(Settings):
     chemsys: Annotated[Text, AfterValidator(_sorted_system)] | None = Field(
         None, description="exactly these elements, in any order: Mn-Mg-O"
     )
-    stage: Annotated[tuple[Stage, ...], BeforeValidator(_as_tuple)] | None = Field(
+    stage: Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)] | None = Field(
         None, description="one or several stages of the funnel"
     )
     proposer: Text | None = Field(None, description="as in `origin.proposer`")
@@ -153,8 +153,7 @@ class Filters(Settings):
             if name in RANGES:
                 value = _between(*value) if value else None
             elif name == "stage" and value is not None:
-                stages = [stage.value for stage in value]
-                value = stages[0] if len(stages) == 1 else {"$in": stages}
+                value = value[0] if len(value) == 1 else {"$in": list(value)}
             if value is not None:
                 query[field_path(name)] = value
         if self.reference_phases is not None and self.proposer is None:
@@ -209,15 +208,14 @@ def field_path(name: str) -> str:
     return _PATHS.get(name, name)
 
 
-RARE_STAGES = {Stage.STABLE, Stage.POURBAIX_STABLE, Stage.PHOTOANODE, Stage.FAILED}
-"""Stages with few candidates."""
+COMMON_STAGES = {Stage.GENERATED, Stage.RELAXED, Stage.REJECTED}
+"""Stages with many candidates."""
 
 
 def is_selective(criteria: dict[str, Any]) -> bool:
     """Return whether fields other than the energy limit a query to few candidates."""
     stage = criteria.get("stage", Stage.GENERATED)
     stages = stage["$in"] if isinstance(stage, dict) else [stage]
-    has_rare_stages = all(Stage(name) in RARE_STAGES for name in stages)
-    return has_rare_stages or any(
+    return COMMON_STAGES.isdisjoint(stages) or any(
         path in criteria for path in ("formula_pretty", "band_gap", _POURBAIX)
     )

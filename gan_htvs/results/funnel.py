@@ -8,33 +8,37 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core.funnel_stages import PUBLISHED_STAGES
 from gan_htvs.core.stages import REFERENCE_PHASE, ScreeningStep
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning, within
 from gan_htvs.thermodynamics.plausibility import SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.funnel_stages import FunnelStage
+    from gan_htvs.core.properties import Property
 
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "decomposition_energy"),
-    *("reference_decomposition_energy", "pourbaix.minimum", "band_gap", "incomplete_band_gap"),
-    *("novelty.is_novel", "duplicate_of", "uncovered_subsystems"),
-    *("prescreen.rejected_at", "prescreen.decomposition_energy"),
+    *("reference_decomposition_energy", "incomplete_band_gap", "novelty.is_novel"),
+    *("duplicate_of", "uncovered_subsystems", "prescreen.rejected_at"),
+    "prescreen.decomposition_energy",
 )
-"""Fields of a candidate document that the counts need."""
+"""Fields of a candidate document that the counts need, besides those of the stages."""
 
 PUBLISHED_SOURCE = "Mg-Mn-O, Kim et al. 2020 (DFT)"
 """ACS Cent. Sci. 2020, 6, 1412; energies and gaps are from DFT."""
 PUBLISHED_COLUMN = f"published:\n{PUBLISHED_SOURCE}"
 PUBLISHED_ELEMENTS = {"Mg", "Mn", "O"}
 PUBLISHED_GENERATED, PUBLISHED_METASTABLE, PUBLISHED_SYNTHESIZABLE = 9300, 1121, 148
-PUBLISHED_PHOTOANODES = 28
-"""Numbers of structures in that study."""
-PUBLISHED_LIMITS = Thresholds()
-"""Thresholds of that study, which are the defaults."""
+PUBLISHED_COUNTS = {
+    "metastable": PUBLISHED_METASTABLE,
+    "synthesizable": PUBLISHED_SYNTHESIZABLE,
+    "photoanode": 28,
+}
+"""Numbers of structures in that study, by stage."""
 
 NEW = "new crystals"
 """Column of the crystals that match neither a training structure nor a reference phase; duplicates
@@ -134,46 +138,26 @@ class Funnel:
         return f"{gaps} incomplete (magnetic orderings are missing) and {counted}."
 
 
-def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criterion]:
-    """List the stages; a candidate must also pass all earlier ones. Thresholds: eV/atom, eV."""
-    low, high = thresholds.band_gap
-
-    def is_stable(candidate: Row, limit: float) -> bool:
-        energy = candidate.get("energy_above_hull")
-        return energy is not None and energy <= limit
-
-    def is_pourbaix_stable(candidate: Row, limit: float) -> bool:
-        return bool(candidate.get("pourbaix")) and candidate["pourbaix"]["minimum"] <= limit
-
+def criteria(campaign: Campaign) -> list[Criterion]:
+    """List the stages; a candidate must also pass all earlier ones."""
+    funnel = campaign.funnel
     stages = [
         Criterion(GENERATED, PUBLISHED_GENERATED, bool),
         Criterion(SURVIVED, None, _survived),
         Criterion(RELAXED, None, _has_energy),
-        Criterion(
-            f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
-            PUBLISHED_METASTABLE if thresholds.metastable == PUBLISHED_LIMITS.metastable else None,
-            lambda c: is_stable(c, thresholds.metastable),
-        ),
-        Criterion(
-            f"synthesizable (<= {thresholds.synthesizable:g} eV/atom)",
-            PUBLISHED_SYNTHESIZABLE
-            if thresholds.synthesizable == PUBLISHED_LIMITS.synthesizable
-            else None,
-            lambda c: is_stable(c, thresholds.synthesizable),
-        ),
-        Criterion(
-            f"Pourbaix minimum <= {thresholds.pourbaix_screen:g} eV/atom",
-            None,
-            lambda c: is_pourbaix_stable(c, thresholds.pourbaix_screen),
-        ),
-        Criterion("band gap computed", None, lambda c: c.get("band_gap") is not None),
-        Criterion(
-            f"photoanode (Pourbaix <= {thresholds.pourbaix:g}, gap {low:g}-{high:g} eV)",
-            PUBLISHED_PHOTOANODES if thresholds == PUBLISHED_LIMITS else None,
-            lambda c: is_pourbaix_stable(c, thresholds.pourbaix) and low <= c["band_gap"] <= high,
-        ),
     ]
-    return [stage for stage in stages if prescreens or stage.name != SURVIVED]
+    for i, stage in enumerate(funnel.stages):
+        quantity = funnel.quantity(stage.property)
+        is_published = funnel.stages[: i + 1] == PUBLISHED_STAGES[: i + 1]
+        published = PUBLISHED_COUNTS.get(stage.name) if is_published else None
+        title = f"{stage.name} ({stage.describe(quantity)})"
+        stages.append(Criterion(title, published, partial(_passes, stage, quantity)))
+    return [stage for stage in stages if campaign.prescreen or stage.name != SURVIVED]
+
+
+def _passes(stage: FunnelStage, quantity: Property, candidate: Row) -> bool:
+    value = quantity.value_in(candidate)
+    return value is not None and not is_implausible(candidate) and stage.admits(value)
 
 
 def _has_energy(candidate: Row) -> bool:
@@ -191,9 +175,7 @@ def _survived(candidate: Row) -> bool:
 
 def count_funnel(
     candidates: Iterable[Row],
-    thresholds: Thresholds,
-    *,
-    prescreens: bool = False,
+    stages: Sequence[Criterion],
     name: Callable[[Row], str] = itemgetter("candidate_id"),
 ) -> dict[str, int]:
     """Count how many candidates pass each criterion, in the order of the funnel.
@@ -201,7 +183,6 @@ def count_funnel(
     Criteria accumulate: a candidate that counts in one stage counts in all earlier stages.
     Candidates with the same ``name`` count once.
     """
-    stages = criteria(thresholds, prescreens=prescreens)
     passed: dict[str, set[str]] = {stage.name: set() for stage in stages}
     for candidate in candidates:
         for stage in stages:
@@ -230,9 +211,8 @@ def measure_funnel(
         Numbers of training structures and of reference phases; None if unknown.
     """
     system = campaign.chemical_system
-    prescreens = campaign.prescreen is not None
-    count = partial(count_funnel, thresholds=campaign.thresholds, prescreens=prescreens)
-    stages = criteria(campaign.thresholds, prescreens=prescreens)
+    stages = criteria(campaign)
+    count = partial(count_funnel, stages=stages)
     names = [stage.name for stage in stages]
     groups: dict[str, list[Row]] = {str(name): [] for name in campaign.sampling.proposers}
     n_incomplete_gaps = 0

@@ -73,7 +73,7 @@ def render_report(
         campaign=campaign,
         funnel=funnel,
         published_column=PUBLISHED_COLUMN,
-        levels=f"{energy} energies, {'no' if band_gap == 'none' else band_gap} gaps",
+        levels=f"{energy} energies, {band_gap if campaign.computes_gaps else 'no'} gaps",
         figures={name: figure_data_uri(figure) for name, figure in figures.items()},
         captions=CAPTIONS,
         incomplete=INCOMPLETE_MARK,
@@ -105,7 +105,7 @@ def draw_structure(structure: Structure | None) -> Figure:
 
 
 def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
-    engines, settings, limits = campaign.engines, campaign.pourbaix, campaign.thresholds
+    engines, settings = campaign.engines, campaign.aqueous_conditions
     yield "proposed by", ", ".join(campaign.sampling.proposers)
     if (prescreen := campaign.prescreen) is not None:
         confirming = prescreen.confirming(engines)
@@ -114,18 +114,24 @@ def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
     yield "energies", engines.energy.name
     hull = (
         f"convex hull of reference phases ({campaign.references.origin}) and all candidates of the "
-        f"same level of theory; metastable within {limits.metastable:g}, synthesizable within "
-        f"{limits.synthesizable:g} eV/atom"
+        "same level of theory"
     )
     yield "stability", hull
-    pourbaix = (
-        f"Pourbaix decomposition energy at {settings.potential_vs_rhe:g} V vs RHE, pH "
-        f"{settings.ph_min:g} to {settings.ph_max:g}, ions {settings.ion_concentration:g} mol/l "
-        f"({settings.ion_set}); at most {limits.pourbaix:g} eV/atom"
-    )
-    yield "aqueous stability", pourbaix
-    low, high = limits.band_gap
-    yield "band gaps", f"{engines.band_gap.name}; target: {low:g} to {high:g} eV"
+    if settings is not None:
+        pourbaix = (
+            f"Pourbaix decomposition energy at {settings.potential_vs_rhe:g} V vs RHE, pH "
+            f"{settings.ph_min:g} to {settings.ph_max:g}, ions {settings.ion_concentration:g} "
+            f"mol/l ({settings.ion_set})"
+        )
+        yield "aqueous stability", pourbaix
+    if campaign.computes_gaps:
+        yield "band gaps", engines.band_gap.name
+    funnel = campaign.funnel
+    for name in dict.fromkeys(stage.property for stage in funnel.stages):
+        if name in funnel.properties:
+            yield funnel.quantity(name).label, f"computed by {funnel.properties[name].path}"
+    stages = (f"{s.name} ({s.describe(funnel.quantity(s.property))})" for s in funnel.stages)
+    yield "stages", ", ".join(stages)
 
 
 def _caveats(campaign: Campaign) -> Iterator[str]:
@@ -138,14 +144,15 @@ def _caveats(campaign: Campaign) -> Iterator[str]:
             "only with energies of the same potential; density-functional calculations have not "
             "confirmed them. Structures below the hull are predictions to be verified."
         )
-    if engines.band_gap.name == "gpaw":
+    if campaign.computes_gaps and engines.band_gap.name == "gpaw":
         yield (
             "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, for the lowest-energy magnetic "
             "ordering among those computed."
         )
     if (warning := campaign.references.completeness_warning) is not None:
         yield warning
-    yield "Aqueous stability is thermodynamic; kinetics and passivation are not included."
+    if campaign.aqueous_conditions is not None:
+        yield "Aqueous stability is thermodynamic; kinetics and passivation are not included."
     yield "Temperature and phonons are not included: structures may be dynamically unstable."
 
 

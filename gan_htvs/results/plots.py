@@ -16,6 +16,7 @@ from pymatgen.core import Composition
 from pymatgen.util.string import latexify
 
 from gan_htvs.core.figures import COLORS, GREY, PUBLISHED_STYLE, RED
+from gan_htvs.core.properties import BAND_GAP, ENERGY_ABOVE_HULL, POURBAIX
 from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.core.text import INCOMPLETE_MARK
 from gan_htvs.results.funnel import (
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from gan_htvs.campaign.model import Thresholds
+    from gan_htvs.core.funnel_stages import FunnelSettings
     from gan_htvs.results.funnel import Funnel
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -77,7 +78,7 @@ def draw_funnel(funnel: Funnel) -> Figure:
 
 
 def draw_hull(
-    rows: Sequence[Row], references: ReferenceSet, thresholds: Thresholds
+    rows: Sequence[Row], references: ReferenceSet, stages: FunnelSettings
 ) -> Figure | None:
     """Draw the hull of the reference phases with the most stable candidate of each composition.
 
@@ -98,7 +99,8 @@ def draw_hull(
         axes.plot(x, y, "-", color=GREY, linewidth=1, zorder=1)
     for x, y in stable:
         axes.plot(x, y, "ko", markersize=5, zorder=2)
-    candidates = [r for r in _crystals(rows) if r["energy_above_hull"] <= thresholds.metastable]
+    limit = stages.loosest_max(ENERGY_ABOVE_HULL)
+    candidates = [r for r in _crystals(rows) if limit is None or r["energy_above_hull"] <= limit]
     # Candidates are sorted by energy: keep the first one of each formula.
     lowest = list({row["formula_pretty"]: row for row in reversed(candidates)}.values())
     if lowest:
@@ -126,10 +128,12 @@ def draw_hull(
     return figure
 
 
-def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
+def draw_pourbaix(rows: Sequence[Row], stages: FunnelSettings) -> Figure | None:
     """Draw the Pourbaix decomposition energy against pH for candidates near the hull."""
     candidates = _crystals([row for row in rows if row.get("pourbaix")])
-    candidates = [r for r in candidates if r["energy_above_hull"] <= thresholds.synthesizable]
+    near_hull = stages.strictest_max(ENERGY_ABOVE_HULL)
+    if near_hull is not None:
+        candidates = [r for r in candidates if r["energy_above_hull"] <= near_hull]
     candidates.sort(key=lambda row: row["pourbaix"]["minimum"])
     if not candidates:
         return None
@@ -141,7 +145,8 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
         if k < MAX_LABELED_CURVES:
             style = {"label": f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"}
         axes.plot(row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"], **style)
-    for limit in (thresholds.pourbaix, thresholds.pourbaix_screen):
+    limits = {stage.max for stage in stages.windows(POURBAIX) if stage.max is not None}
+    for limit in sorted(limits):
         axes.axhline(limit, color=RED, linewidth=1, linestyle="--")
         axes.annotate(f"{limit:g}", (axes.get_xlim()[1], limit), color=RED, fontsize=8)
     settings = candidates[0]["pourbaix"]["settings"]
@@ -149,23 +154,25 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
         xlabel="pH",
         ylabel="Pourbaix decomposition energy, eV/atom",
         title=f"{settings['potential_vs_rhe']:g} V vs RHE, ions {settings['ion_concentration']:g} "
-        f"mol/l, within {thresholds.synthesizable:g} eV/atom of the hull",
+        "mol/l" + ("" if near_hull is None else f", within {near_hull:g} eV/atom of the hull"),
     )
     axes.legend(fontsize=7, ncols=2)
     return figure
 
 
-def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
+def draw_gaps(rows: Sequence[Row], stages: FunnelSettings) -> Figure | None:
     """Draw band gap against Pourbaix decomposition energy, with the target window."""
     with_gap = [row for row in rows if row.get("band_gap") is not None and row.get("pourbaix")]
     if not with_gap:
         return None
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    low, high = thresholds.band_gap
     left = min(0.0, *(row["pourbaix"]["minimum"] for row in with_gap)) - 0.02
-    width = thresholds.pourbaix - left
-    axes.add_patch(Rectangle((left, low), width, high - low, color=COLORS[2], alpha=0.15))
+    right = stages.strictest_max(POURBAIX) or max(r["pourbaix"]["minimum"] for r in with_gap)
+    low = stages.strictest_min(BAND_GAP) or 0.0
+    high = stages.strictest_max(BAND_GAP) or max(r["band_gap"] for r in with_gap)
+    target = Rectangle((left, low), right - left, high - low, color=COLORS[2], alpha=0.15)
+    axes.add_patch(target)
     points = defaultdict(list)
     for row in with_gap:
         is_phase = row["origin"]["proposer"] == REFERENCE_PHASE
@@ -179,7 +186,7 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     axes.set(
         xlabel="smallest Pourbaix decomposition energy, eV/atom",
         ylabel="band gap, eV",
-        title=f"shaded: photoanodes (<= {thresholds.pourbaix:g} eV/atom, {low:g} to {high:g} eV)",
+        title=f"shaded: windows of the stages (<= {right:.2f} eV/atom, {low:.2g} to {high:.2g} eV)",
         ylim=(0, None),
     )
     axes.set_xlim(left, None)

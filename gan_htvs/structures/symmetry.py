@@ -22,6 +22,9 @@ N_HALL_SETTINGS = 530
 SAME_SITE = 0.01
 """Positions within this distance are the same, A."""
 
+SYMMETRY_TOLERANCE = 0.1
+"""Tolerance of the space groups of candidates, A, as in the Materials Project."""
+
 
 def primitive_crystal(
     space_group: str | int,
@@ -85,6 +88,12 @@ def _hall_numbers() -> dict[str | int, int]:
         numbers.setdefault(kind.international_short, hall_number)
         numbers.setdefault(kind.number, hall_number)
     return numbers
+
+
+def space_group_number(structure: Structure) -> int:
+    """Return the number of the space group of a crystal, within :data:`SYMMETRY_TOLERANCE`."""
+    _, number = structure.get_space_group_info(symprec=SYMMETRY_TOLERANCE)
+    return int(number)
 
 
 def symmetrize(structure: Structure, tolerance: float) -> Structure:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.candidate import Assessment, RelaxedStructure
+from gan_htvs.core.funnel_stages import Decision
+from gan_htvs.core.properties import POURBAIX
 from gan_htvs.core.stages import Stage
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.validity import check_geometry
 from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 
 if TYPE_CHECKING:
-    from gan_htvs.campaign.model import Thresholds
-    from gan_htvs.core.band_gap import BandGapResult
+    from collections.abc import Mapping
+
+    from gan_htvs.core.funnel_stages import FunnelSettings
     from gan_htvs.core.pourbaix_stability import PourbaixSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
-
-Decision = tuple[Stage, str | None]
-"""Stage of a candidate, and why it does not reach the next one."""
-
 
 MAX_VOLUME_RATIO = 2.0
 """Ratio of final to initial volume from which a crystal counts as broken apart."""
@@ -30,7 +29,7 @@ def check_relaxation(
     geometry: GeometryLimits = CHEMISTRY,
     *,
     is_reference: bool = False,
-) -> Decision | None:
+) -> tuple[Stage, str] | None:
     """Return the stage and reason at which a relaxation is rejected; None if it is sound.
 
     The geometry of a reference phase is checked when its energy is added to the reference set.
@@ -53,9 +52,9 @@ def check_relaxation(
 
 
 def assess(
-    relaxed: RelaxedStructure, references: ReferenceSet, pourbaix: PourbaixSettings
+    relaxed: RelaxedStructure, references: ReferenceSet, pourbaix: PourbaixSettings | None
 ) -> Assessment:
-    """Compute the hull and Pourbaix stability of a sound structure.
+    """Compute the hull stability of a sound structure and, with conditions, its aqueous stability.
 
     Raises
     ------
@@ -65,10 +64,13 @@ def assess(
     references.check_level(relaxed.level_of_theory)
     composition, energy = relaxed.structure.composition, relaxed.energy_per_atom
     formation = references.formation_energy_per_atom(composition, energy)
-    from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer  # noqa: PLC0415 - slow
+    stability = reason = None
+    if pourbaix is not None:
+        from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer  # noqa: PLC0415 - slow
 
-    analyzer = PourbaixAnalyzer(references, pourbaix)
-    reason = analyzer.unavailable_reason(composition)
+        analyzer = PourbaixAnalyzer(references, pourbaix)
+        reason = analyzer.unavailable_reason(composition)
+        stability = None if reason else analyzer.stability(composition, formation)
     decomposition = references.decomposition_energy(composition, energy)
     return Assessment(
         formation_energy_per_atom=formation,
@@ -76,52 +78,47 @@ def assess(
         reference_decomposition_energy=decomposition,
         decomposes_to=references.decompositions([composition])[0],
         uncovered_subsystems=references.uncovered(composition),
-        pourbaix=None if reason else analyzer.stability(composition, formation),
+        pourbaix=stability,
         pourbaix_reason=reason,
     )
 
 
-def qualifies_for_band_gap(assessment: Assessment, limits: Thresholds) -> bool:
-    """Return whether a candidate is stable enough for a band gap calculation."""
-    stage, _ = decide(assessment, None, limits)
-    return stage is Stage.POURBAIX_STABLE
-
-
-def decide(  # noqa: PLR0911 - one return for each stage and reason
+def decide(
     assessment: Assessment,
-    gap: BandGapResult | None,
-    limits: Thresholds,
+    funnel: FunnelSettings,
+    document: Mapping[str, Any],
     *,
-    accept_incomplete: bool = False,
+    lowest_decomposition_energy: float | None = None,
+    reasons: Mapping[str, str | None] | None = None,
 ) -> Decision:
-    """Return the last stage of the funnel that a candidate reaches, and why it stops there.
+    """Return the last stage of the funnel that a candidate passes, and why it stops there.
 
-    An incomplete gap passes no stage unless ``accept_incomplete`` is set.
+    Parameters
+    ----------
+    assessment
+        Its stability.
+    funnel
+        Stages of the campaign.
+    document
+        Its other properties, as fields of a candidate document.
+    lowest_decomposition_energy
+        See :class:`gan_htvs.campaign.model.ReferenceSettings`, eV/atom.
+    reasons
+        Why properties other than the stability are missing, by name.
     """
-    above_hull = assessment.energy_above_hull
-    lowest = lowest_plausible(limits.lowest_decomposition_energy, assessment.uncovered_subsystems)
+    lowest = lowest_plausible(lowest_decomposition_energy, assessment.uncovered_subsystems)
     implausible = implausible_reason(assessment.reference_decomposition_energy, lowest)
     if implausible is not None:
-        return Stage.REJECTED, implausible
-    if above_hull > limits.metastable:
-        return Stage.REJECTED, excess_reason("energy above hull", above_hull, limits.metastable)
-    if above_hull > limits.synthesizable:
-        return Stage.RELAXED, excess_reason("energy above hull", above_hull, limits.synthesizable)
-    if assessment.pourbaix is None:
-        return Stage.STABLE, assessment.pourbaix_reason
-    minimum = assessment.pourbaix.minimum
-    if minimum > limits.pourbaix_screen:
-        return Stage.STABLE, excess_reason("Pourbaix minimum", minimum, limits.pourbaix_screen)
-    if minimum > limits.pourbaix:
-        return Stage.POURBAIX_STABLE, excess_reason("Pourbaix minimum", minimum, limits.pourbaix)
-    if gap is None or gap.band_gap is None:
-        return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed"
-    if not gap.is_complete and not accept_incomplete:
-        return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV incomplete: {gap.reason}"
-    low, high = limits.band_gap
-    if not low <= gap.band_gap <= high:
-        return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV outside {low:g}-{high:g}"
-    return Stage.PHOTOANODE, None
+        return Decision(Stage.REJECTED, implausible)
+    stability = {
+        "energy_above_hull": assessment.energy_above_hull,
+        "decomposition_energy": assessment.decomposition_energy,
+        "formation_energy_per_atom": assessment.formation_energy_per_atom,
+        "pourbaix": assessment.pourbaix and {"minimum": assessment.pourbaix.minimum},
+    }
+    return funnel.decide(
+        {**document, **stability}, {**(reasons or {}), POURBAIX: assessment.pourbaix_reason}
+    )
 
 
 def excess_reason(quantity: str, value: float, limit: float) -> str:

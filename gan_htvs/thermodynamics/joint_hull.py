@@ -100,8 +100,8 @@ def compare_on_hull(
 
 def _equal(fractions: NDArray[np.float64], composition: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which atomic fractions, (n, E), are those of a composition, (E,)."""
-    is_equal: NDArray[np.bool_] = (np.abs(fractions - composition) < NEGLIGIBLE).all(axis=1)
-    return is_equal
+    deviations: NDArray[np.float64] = np.abs(fractions - composition).max(axis=1)
+    return deviations < NEGLIGIBLE
 
 
 def _competing(

@@ -17,7 +17,7 @@ LOWEST_PLAUSIBLE = -0.1
 LOWEST_OF_INCOMPLETE = -0.3
 """Lowest plausible decomposition energy into references that may lack phases, eV/atom."""
 
-SETTING = "thresholds.lowest_decomposition_energy"
+SETTING = "references.lowest_decomposition_energy"
 """Setting that replaces both."""
 
 

@@ -107,7 +107,7 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     head = ("rejected at", "structures", "steps", "CPU s", "CPU s each")
     out.print(grid_table(Grid(f"Prescreen of {campaign.name} ({potentials})", head, rows)))
     if summary.n_stopped:
-        out.print(_losses(summary, settings.window or campaign.thresholds.metastable))
+        out.print(_losses(summary, campaign.prescreen_window))
 
 
 def _losses(summary: PrescreenSummary, window: float) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from gan_htvs.core.errors import UserError
 from launchers.cli import common as cli
-from launchers.cli.options import SeveralValues, Words, several
+from launchers.cli.options import FunnelTemplate, SeveralValues, Words, several
 from launchers.console import output as console
 from launchers.console.quantities import counted
 
@@ -39,7 +39,11 @@ def demo(
         _run_here(cli.read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@cli.command("init my-search", "init --system Ca-Mn-O my-search")
+@cli.command(
+    "init my-search",
+    "init --system Ca-Mn-O my-search",
+    "init --system Li-Mn-O --template cathode hosts",
+)
 def init(
     directory: Annotated[
         Path, cli.path_argument("Folder of the files; created if missing.")
@@ -47,6 +51,13 @@ def init(
     system: Annotated[
         str, typer.Option(help="Chemical system, such as Ca-Mn-O; Mg-Mn-O gives the demo.")
     ] = "Mg-Mn-O",
+    template: Annotated[
+        FunnelTemplate,
+        typer.Option(
+            help="Stages of the funnel: the published search for photoanodes, hosts of cathodes "
+            "(hull and oxidation states), or only the hull."
+        ),
+    ] = FunnelTemplate.PHOTOANODE,
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
     campaign_file, launchpad = directory / "campaign.yaml", directory / "my_launchpad.yaml"
@@ -57,7 +68,7 @@ def init(
             )
     from launchers.cli.starting_campaign import starting_campaign
 
-    cli.write_text(starting_campaign(system), campaign_file)
+    cli.write_text(starting_campaign(system, template), campaign_file)
     cli.write_template("my_launchpad.yaml", launchpad)
 
 
@@ -249,7 +260,7 @@ def retry(
             typer.echo(f"{counted(len(failed), 'job')} queued again; run them with `gan-htvs run`.")
 
 
-@cli.command("settings | grep thresholds")
+@cli.command("settings | grep stages")
 def settings() -> None:
     """Print all settings of campaign.yaml with defaults and descriptions, as Markdown."""
     from gan_htvs.campaign.model import Campaign
@@ -284,11 +295,16 @@ def _run(
 
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:
-    """Check reference phases and ions; return the reason why VASP cannot run here, if any."""
+    """Check the data that a campaign needs; return the reason why VASP cannot run here, if any."""
     from launchers.monitor.doctor.diagnosis import aqueous_ions, reference_phases
     from launchers.monitor.doctor.vasp_checks import unavailable_reason
 
-    for finding in (reference_phases(campaign), aqueous_ions(campaign)):
+    for settings in campaign.properties.values():
+        settings.load()
+    findings = [reference_phases(campaign)]
+    if campaign.aqueous_conditions is not None:
+        findings.append(aqueous_ions(campaign, campaign.aqueous_conditions))
+    for finding in findings:
         if finding.severity == "warning":
             console.note(f"{finding.text}.")
     return unavailable_reason(campaign)

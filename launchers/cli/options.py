@@ -1,11 +1,21 @@
-"""Options that take several values, as in ``--against random substitution``."""
+"""Types of options, and options with several values: ``--against random substitution``."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
+
+
+class FunnelTemplate(StrEnum):
+    """Stages of the funnel to start from."""
+
+    PHOTOANODE = "photoanode"
+    CATHODE = "cathode"
+    HULL = "hull"
+
 
 Words = list[str] | None
 """Type of an option with several values."""

@@ -36,10 +36,10 @@ def submit_and_print(
             workflows_at_once=workflows_at_once,
             on_progress=partial(progress, "queueing"),
         )
-    n_gaps, backlog = submission.n_gaps, submission.backlog
+    n_missing, backlog = submission.n_properties, submission.backlog
     out.print(
         f"{counted(submission.n_queued, 'workflow')} queued"
-        + (f", including {n_gaps} for missing band gaps" if n_gaps else "")
+        + (f", including {n_missing} for missing properties" if n_missing else "")
         + f"; {campaign.name} has {counted(backlog.queued, 'unfinished workflow')} on the "
         "launchpad."
     )

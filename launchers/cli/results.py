@@ -152,7 +152,7 @@ def candidates(
     from gan_htvs.results.filters import Filters
     from gan_htvs.results.store import CandidateStore
     from launchers.console.quantities import counted
-    from launchers.launchpad.registry import reference_warnings, registered
+    from launchers.launchpad.registry import reference_warnings, registered, stage_names
 
     filters: dict[str, Any] = {name: context.params.get(name) for name in Filters.model_fields}
     filters["stage"] = stage or None
@@ -164,6 +164,11 @@ def candidates(
     with cli.open_databases(launchpad) as databases:
         if campaign is not None:
             registered(databases, campaign)  # raises if it does not exist
+        if stage and (unknown := set(stage) - set(known := stage_names(databases))):
+            raise UserError(
+                f"--stage {min(unknown)}: no campaign has this stage; use one of "
+                f"{', '.join(known)}."
+            )
         store = CandidateStore(databases.store("candidates", key="candidate_id"))
         if count:
             typer.echo(store.count(**filters))

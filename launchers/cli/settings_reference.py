@@ -24,7 +24,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """Yield every key of a settings model, including the keys of its sections."""
+    """Yield every key of a settings model, with those of its sections and of items of its lists."""
     for name, field in model.model_fields.items():
         key = prefix + name
         section = _section(field.annotation)
@@ -32,6 +32,8 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
             yield Setting(key, "" if section else _default(field), field.description or "")
         if section is not None:
             yield from settings_of(section, key + ".")
+        elif (item := _item(field.annotation)) is not None:
+            yield from settings_of(item, key + "[].")
 
 
 def as_markdown(settings: Iterator[Setting]) -> str:
@@ -50,6 +52,16 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return next(models, None)
 
 
+def _item(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of the items of a list or mapping; None if they are plain values."""
+    models = (a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel))
+    return next(models, None)
+
+
 def _default(field: FieldInfo) -> str:
     value: Any = field.get_default(call_default_factory=True)
+    if isinstance(value, tuple):
+        value = [
+            getattr(item, "name", "") if isinstance(item, BaseModel) else item for item in value
+        ]
     return "required" if value is PydanticUndefined else json.dumps(value, default=str)

@@ -15,10 +15,12 @@ from pymatgen.core import Element
 
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts, find_anions
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.oxidation import MOMENTS
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.dataset.polyanions import center_elements
 from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of
 from gan_htvs.thermodynamics.references import missing_from_package
+from launchers.cli.options import FunnelTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,13 +56,22 @@ NO_IONS = """
 """
 
 
-def starting_campaign(chemsys: str) -> str:
+REDOX_STAGE = """
+  - {name: oxidizable_$element, property: oxidation_state_$element, max: $highest}"""
+
+MIN_OXIDATION = 0.5
+"""Electrons per atom that a redox-active element can still give."""
+
+
+def starting_campaign(chemsys: str, template: FunnelTemplate = FunnelTemplate.PHOTOANODE) -> str:
     """Return the text of a campaign.yaml for a chemical system.
 
     Parameters
     ----------
     chemsys
         Element symbols separated by hyphens, such as Ca-Mn-O, in the order of the formulas.
+    template
+        Stages of the funnel.
 
     Raises
     ------
@@ -74,7 +85,8 @@ def starting_campaign(chemsys: str) -> str:
             f"--system {chemsys}: {unknown[0]!r} is not a chemical element; write symbols "
             f"separated by hyphens, such as {SHIPPED_SYSTEM}."
         )
-    if set(symbols) == set(SHIPPED_SYSTEM.split("-")):
+    is_demo = set(symbols) == set(SHIPPED_SYSTEM.split("-"))
+    if is_demo and template == FunnelTemplate.PHOTOANODE:
         return (templates / "demo.yaml").read_text(encoding="utf-8")
     states = {symbol: _typical_states(symbol, symbols) for symbol in symbols}
     anions = _anions(symbols)
@@ -86,8 +98,10 @@ def starting_campaign(chemsys: str) -> str:
             f"--system {chemsys}: no composition with typical oxidation states is charge-balanced; "
             "write a campaign.yaml with other oxidation_states by hand."
         )
-    template = Template((templates / "system.yaml").read_text(encoding="utf-8"))
-    return template.substitute(
+    funnel = Template((templates / f"stages-{template}.yaml").read_text(encoding="utf-8"))
+    engines = (templates / "gpaw.yaml").read_text(encoding="utf-8")
+    text = Template((templates / "system.yaml").read_text(encoding="utf-8"))
+    return text.substitute(
         chemsys=chemsys,
         name="-".join(symbols).lower(),
         caps=_in_one_line(system.caps),
@@ -97,8 +111,20 @@ def starting_campaign(chemsys: str) -> str:
         first=system.formula(cells[0]),
         n_first=sum(cells[0]),
         max_atoms=max(map(sum, cells)),
-        references=_references(symbols, chemsys),
+        references=_references(symbols, chemsys, template),
+        stages=funnel.substitute(redox_stages=_redox_stages(states)),
+        band_gap=engines if template == FunnelTemplate.PHOTOANODE else "",
     )
+
+
+def _redox_stages(states: Mapping[str, Mapping[int, float]]) -> str:
+    """Return the stages that keep what can still be oxidized, one for each redox-active element."""
+    stages = [
+        Template(REDOX_STAGE).substitute(element=symbol, highest=max(states) - MIN_OXIDATION)
+        for symbol, states in states.items()
+        if len(states) > 1 and symbol in MOMENTS
+    ]
+    return "".join(stages)
 
 
 def _typical_states(symbol: str, symbols: list[str]) -> dict[int, float]:
@@ -176,11 +202,13 @@ def _smallest_cells(
     return sorted(list(dict.fromkeys(smallest))[:N_CELLS], key=sum)
 
 
-def _references(symbols: list[str], chemsys: str) -> str:
+def _references(symbols: list[str], chemsys: str, template: FunnelTemplate) -> str:
     """Return the section of reference phases, and a note if aqueous ions are missing."""
     text = ""
     if missing_from_package(symbols):
         text = Template(FETCHED_REFERENCES).substitute(chemsys=chemsys)
+    if template != FunnelTemplate.PHOTOANODE:
+        return text
     with_ions = ion_set_of(PourbaixSettings()).reference_solids
     if elements := [s for s in symbols if s not in {*with_ions, *SOLVENT}]:
         text += Template(NO_IONS).substitute(elements=", ".join(elements))

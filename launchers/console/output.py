@@ -66,6 +66,9 @@ COLUMNS = (
     Column("E_decomp\neV/atom", "decomposition_energy", 150),
     Column("Pourbaix\neV/atom", "pourbaix.minimum"),
     Column("gap\neV", "band_gap"),
+    Column("density\ng/cm^3", "density", FILES_ONLY),
+    Column("volume\nA^3/atom", "volume_per_atom", FILES_ONLY),
+    Column("magnetization", "total_magnetization", FILES_ONLY),
     Column("incomplete\ngap, eV", "incomplete_band_gap", FILES_ONLY),
     Column("gap reason", "band_gap_reason", FILES_ONLY),
     Column("energy incomplete", "energy_incomplete", FILES_ONLY),
@@ -75,6 +78,9 @@ COLUMNS = (
     Column("stage", "stage"),
     Column("reason", "reason", 160),
 )
+
+STAGE_COLUMN = [column.path for column in COLUMNS].index("stage")
+"""Columns of the user's properties come before this one."""
 
 
 def error(message: str) -> None:
@@ -229,7 +235,7 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     if not rows:
         out.print(f"No candidate matches these filters ({n_all:,} searched).")
         return
-    columns = [column for column in COLUMNS if column.min_width <= out.width]
+    columns = [column for column in _columns(rows) if column.min_width <= out.width]
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column.title, no_wrap=column.path not in ("band_gap_method", "reason"))
@@ -251,12 +257,20 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
         out.print(escape(INCOMPLETE_NOTE), soft_wrap=True)
 
 
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns of candidates, with one for each of the user's properties."""
+    names = dict.fromkeys(name for row in rows for name in row.get("properties") or ())
+    own = [Column(name.replace("_", "\n"), f"properties.{name}.value") for name in names]
+    return [*COLUMNS[:STAGE_COLUMN], *own, *COLUMNS[STAGE_COLUMN:]]
+
+
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """Write candidates as CSV to standard output."""
     writer = csv.writer(sys.stdout)
-    writer.writerow([column.path for column in COLUMNS])
+    columns = _columns(rows)
+    writer.writerow([column.path for column in columns])
     for row in rows:
-        values = [value_at(row, column.path) for column in COLUMNS]
+        values = [value_at(row, column.path) for column in columns]
         writer.writerow([", ".join(v) if isinstance(v, list) else v for v in values])
 
 
@@ -321,8 +335,8 @@ def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
     """Return a table of candidates per stage, measured and published."""
-    gaps = campaign.engines.band_gap.name
-    level = f"measured: {campaign.engines.energy.name}, {'no gaps' if gaps == 'none' else gaps}"
+    gaps = campaign.engines.band_gap.name if campaign.computes_gaps else "no gaps"
+    level = f"measured: {campaign.engines.energy.name}, {gaps}"
     columns = funnel.columns
     rows: list[Sequence[Cell]] = [(name, *values) for name, values in funnel.setting_rows]
     rows.append(())

@@ -48,8 +48,8 @@ POLLS_UNTIL_WARNING = 25
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
 ENDED_STATES = ("COMPLETED", "ARCHIVED", "FIZZLED", "DEFUSED")
 
-AFTER_GATES = (Step.HYBRID.value, Step.BAND_GAP.value, Step.GATE.value)
-"""Steps of the jobs that a gate queues: the band gap and the verdict that includes it."""
+AFTER_GATES = tuple(map(str, (Step.HYBRID, Step.BAND_GAP, Step.PROPERTY, Step.GATE)))
+"""Steps of the jobs that a gate queues: a property and the verdict that includes it."""
 
 UUID = "spec._tasks.job.uuid"
 """Field of a Firework with the uuid of its job."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gan_htvs.campaign.engines import PARALLEL_TAGS
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.funnel_stages import PUBLISHED_STAGES
+from gan_htvs.core.stages import Stage
 from gan_htvs.core.versions import versions
 from gan_htvs.thermodynamics.ions import ion_set_of
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from launchers.launchpad.database import Databases
 
 EXTENDABLE = (
-    *("compositions", "max_atoms", "routing", "structures", "thresholds"),
+    *("compositions", "max_atoms", "routing", "structures", "stages", "properties"),
     *("generator.device", "generator.precision"),
     *("sampling.proposers", "sampling.structures_per_composition"),
     "sampling.max_tries_per_structure",
@@ -69,7 +71,8 @@ def register(
     """
     from launchers.launchpad.units import CampaignUnits  # noqa: PLC0415 - slow import that readers do not need
 
-    ion_set_of(campaign.pourbaix)
+    if campaign.aqueous_conditions is not None:
+        ion_set_of(campaign.aqueous_conditions)
     existing = check_changes(campaign, databases, extend=extend)
     for other in _documents(databases).values():
         read_stored_campaign(other)  # jobs of another version would fail
@@ -161,6 +164,15 @@ def reference_warnings(databases: Databases, names: Iterable[str]) -> list[str]:
     campaigns = (campaign for campaign, _ in submissions(databases) if campaign.name in chosen)
     warnings = (campaign.references.completeness_warning for campaign in campaigns)
     return list(dict.fromkeys(filter(None, warnings)))
+
+
+def stage_names(databases: Databases) -> list[str]:
+    """Return the names of candidates before any stage, of the default stages, and of all others."""
+    with databases.store("campaigns", key="name") as campaigns:
+        documents = list(campaigns.query({}, ["settings.stages"], sort={"name": 1}))
+    stages = [stage["name"] for doc in documents for stage in doc["settings"].get("stages") or ()]
+    default = [stage.name for stage in PUBLISHED_STAGES]
+    return list(dict.fromkeys([*map(str, Stage), *default, *stages]))
 
 
 def workflows_at_once_of(databases: Databases, name: str) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gan_htvs.campaign.campaign_file import read_campaign, validate_campaign
 from gan_htvs.campaign.model import generator_file
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.properties import ENERGY_ABOVE_HULL
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.evaluation.evaluate import evaluate
@@ -91,12 +92,13 @@ def evaluate_checkpoint(
             "campaign (section dataset), so novelty and rediscovery would be meaningless; use the "
             "campaign file of the training."
         )
-    limits = campaign.stage_thresholds
+    stages = campaign.funnel.windows(ENERGY_ABOVE_HULL)
+    limits = {stage.max for stage in stages if stage.max is not None}
     settings = replace(
         settings,
-        thresholds=(limits.metastable, limits.synthesizable, 0.0),
+        thresholds=(*limits, 0.0) if limits else settings.thresholds,
         max_tries_per_structure=campaign.sampling.max_tries_per_structure,
-        lowest_decomposition_energy=limits.lowest_decomposition_energy,
+        lowest_decomposition_energy=campaign.lowest_decomposition_energy,
     )
     needs_phases = settings.n_relaxed > 0 or campaign.references.path is not None
     phases = phases_of(campaign, by_potential=True) if needs_phases else None

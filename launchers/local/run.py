@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from launchers.local.pool import WorkerPool
 from launchers.local.reference_progress import ReferenceProgress
 from launchers.monitor.doctor.diagnosis import potentials_of
 from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
-from launchers.monitor.gaps import missing_gaps
+from launchers.monitor.missing_properties import missing_properties
 from launchers.monitor.recovery import Recovery
 
 if TYPE_CHECKING:
@@ -108,9 +109,13 @@ def run_campaign(
                 f"{reason or 'no job raised an exception'}; correct the cause and run again."
             )
         build_candidates(databases)
-        gaps = missing_gaps(campaign, databases, before=began)
-        _work(recovery, pool, lambda: submit(launchpad, gaps, campaign), show)
-        build_candidates(databases)
+        # A stage may need a property only after the build, such as behind a stage of novelty.
+        for _ in campaign.stages:
+            units = missing_properties(campaign, databases, before=began)
+            _work(recovery, pool, partial(submit, launchpad, units, campaign), show)
+            if not units:
+                break
+            build_candidates(databases)
 
 
 def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery: Recovery) -> None:

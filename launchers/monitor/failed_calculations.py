@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.properties import BAND_GAP
 from gan_htvs.core.stages import CALCULATIONS, Stage, Step
 from launchers.launchpad.jobs import UUID
 from launchers.launchpad.units import CampaignUnits
@@ -59,7 +60,7 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         ids = sorted({job.candidate_id for job in jobs})
         documents = store.query(
             {"campaign": campaign.name, "candidate_id": {"$in": ids}},
-            ["candidate_id", "stage", "band_gap"],
+            ["candidate_id", "stage", "missing_property"],
         )
         candidates = {document["candidate_id"]: document for document in documents}
     lacks_references = not databases.stored([units.references])
@@ -79,7 +80,7 @@ def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
     """Return whether a candidate still needs the result of a failed job."""
     if candidate is None or candidate["stage"] in (Stage.GENERATED, Stage.REJECTED):
         return False
-    lacks_gap = candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None
+    lacks_gap = candidate.get("missing_property") == BAND_GAP
     return candidate["stage"] == Stage.FAILED or lacks_gap or job.step != Step.HYBRID
 
 

@@ -141,7 +141,7 @@ def _lines(history: History) -> Iterator[Line]:
     relaxed = history.relaxed or (relaxation.relaxed if relaxation else None)
     sample = _text(", sample {} of seed {}", origin.index, origin.seed)
     displacement = _text("moved an atom by up to {:.2f} A", origin.max_displacement)
-    yield "stage", candidate.stage.value
+    yield "stage", candidate.stage
     yield "reason", candidate.reason or ""
     yield "origin", f"{origin.proposer}, {origin.requested_composition}{sample}"
     yield "checkpoint", _text("sha256 {}", origin.checkpoint)
@@ -233,4 +233,7 @@ def _results(candidate: Candidate) -> Iterator[Line]:
         iterations = _text(", {} SCF iterations", order.scf_iterations)
         missing = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
         yield f"magnetic ordering {order.start}", energy + iterations if energy else missing
+    for name, result in candidate.properties.items():
+        value = _text("{:g} ", result.value) + result.unit if result.reason is None else ""
+        yield name.replace("_", " "), value.strip() or f"not computed: {result.reason}"
     yield "duplicate of", candidate.duplicate_of or ""

@@ -112,7 +112,7 @@ def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
     vasp = Limit("engines.vasp.max_seconds", engines.vasp.max_seconds)
     gpaw = Limit("engines.band_gap.max_seconds", engines.band_gap.max_seconds)
     limits = {}
-    if engines.band_gap.name != "none":
+    if campaign.computes_gaps:
         limits[routing.hybrid] = vasp if engines.band_gap.name == "vasp" else gpaw
     if engines.energy.name == "vasp":
         limits[routing.dft] = vasp

@@ -16,6 +16,7 @@ from pymatgen.core import Lattice, Structure
 from flows.routing import jobs_of
 from gan_htvs.campaign.routing import Category
 from gan_htvs.core.candidate import Ending, Origin, Proposal, RelaxationResult, RelaxedStructure
+from gan_htvs.core.properties import BAND_GAP
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
 from gan_htvs.results.funnel import (
     PUBLISHED_GENERATED,
@@ -168,7 +169,7 @@ def _evaluations(campaign: Campaign, units: CampaignUnits) -> Iterator[tuple[lis
     """
     relaxes = campaign.prescreen is None or not campaign.prescreen.decides_energy(campaign.engines)
     level_of_theory = "none" if relaxes else units.flows.level_of_theory
-    has_gaps = campaign.engines.band_gap.name != "none"
+    has_gaps = campaign.computes_gaps
     for counts in campaign.target_counts:
         species = np.repeat(campaign.chemical_system.elements, counts)
         n = len(species)
@@ -266,9 +267,9 @@ def _measured_seconds(step: Step, engine: Any) -> float | None:
 
 def _gap_share(campaign: Campaign, databases: Databases) -> Share:
     """Return the share of structures with a band gap calculation."""
-    settings = attrgetter("engines.energy.name", "thresholds")
+    settings = attrgetter("engines.energy.name", "stages")
     evaluated = {"stage": {"$ne": Stage.GENERATED.value}}
-    selected = {"stage": {"$in": [Stage.POURBAIX_STABLE.value, Stage.PHOTOANODE.value]}}
+    selected = {"stage": {"$in": campaign.funnel.names_from(BAND_GAP)}}
     return _share(campaign, databases, settings, (evaluated, selected), PUBLISHED_SYNTHESIZABLE)
 
 
@@ -276,7 +277,7 @@ def _survivor_share(campaign: Campaign, databases: Databases) -> Share:
     """Return the share of structures that survive the prescreen, if there is one."""
     if campaign.prescreen is None:
         return Share(1, 1, "this campaign")
-    settings = attrgetter("prescreen", "engines", "thresholds.metastable")
+    settings = attrgetter("prescreen", "engines", "prescreen_window")
     prescreened = {"prescreen": {"$ne": None}}
     selected = {"prescreen.rejected_at": None}
     return _share(campaign, databases, settings, (prescreened, selected), PUBLISHED_METASTABLE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from launchers.launchpad.builders import ensure_indexes
 from launchers.launchpad.feeder import Backlog, Feeder, submit
 from launchers.launchpad.registry import register, workflows_at_once_of
-from launchers.monitor.gaps import missing_gaps
+from launchers.monitor.missing_properties import missing_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ class Submission(NamedTuple):
 
     n_queued: int
     """Workflows that were queued."""
-    n_gaps: int
+    n_properties: int
     """Workflows among them that compute missing band gaps."""
     backlog: Backlog
     """Remaining work."""
@@ -46,7 +46,7 @@ def submit_campaign(
     databases
         Databases of launchpad and outputs.
     extend
-        Whether settings that may change, such as thresholds, may differ from the previous
+        Whether settings that may change, such as stages, may differ from the previous
         submission.
     workflows_at_once
         Maximum number of unfinished workflows on the launchpad; None: unchanged.
@@ -64,6 +64,6 @@ def submit_campaign(
     ensure_indexes(databases)
     total = feeder.backlog().ready
     n_added = feeder.feed(lambda n: on_progress(n, max(n, total)))
-    n_gaps = submit(feeder.launchpad, missing_gaps(campaign, databases), campaign)
+    n_properties = submit(feeder.launchpad, missing_properties(campaign, databases), campaign)
     bound = workflows_at_once_of(databases, campaign.name)
-    return Submission(n_added + n_gaps, n_gaps, feeder.backlog(), bound)
+    return Submission(n_added + n_properties, n_properties, feeder.backlog(), bound)

@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in PrescreenVerdict.model_fields)
 
-RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
-"""Stages that the report lists, best first."""
-
 MAX_TRAJECTORIES = 300
 """Maximum number of relaxations in a figure."""
 
@@ -88,9 +85,10 @@ def read_results(databases: Databases, name: str | None) -> Results:
         If the campaign does not exist, or no name is given and there are several.
     """
     campaign = registered(databases, name)
-    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *INPUT_FIELDS})
+    fields = {*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *INPUT_FIELDS}
+    fields |= {*campaign.funnel.fields}
     with databases.store("candidates", key="candidate_id") as candidates:
-        rows = list(candidates.query({"campaign": campaign.name}, fields))
+        rows = list(candidates.query({"campaign": campaign.name}, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
         return Results(campaign, rows, read_inputs(outputs, rows))
 
@@ -135,23 +133,23 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
 
     ``trajectories`` are relaxations of the prescreen, see :func:`read_trajectories`.
     """
-    thresholds, rows, funnel = results.campaign.thresholds, results.rows, results.funnel
+    campaign, rows, funnel = results.campaign, results.rows, results.funnel
+    stages = campaign.funnel
     drawn = {
         "funnel": draw_funnel(funnel),
         "prescreen": None,
         "hull": None,
-        "pourbaix": draw_pourbaix(rows, thresholds),
-        "gaps": draw_gaps(rows, thresholds),
+        "pourbaix": draw_pourbaix(rows, stages),
+        "gaps": draw_gaps(rows, stages),
     }
     if (references := results.inputs.references) is not None:
         used = references.content_hash
         compared = [row for row in rows if (row.get("gate") or {}).get("references") == used]
-        system = references.within(results.campaign.chemical_system.elements)
-        drawn["hull"] = draw_hull(compared, system, thresholds)
-    if (settings := results.campaign.prescreen) is not None:
-        window = settings.window or thresholds.metastable
+        system = references.within(campaign.chemical_system.elements)
+        drawn["hull"] = draw_hull(compared, system, stages)
+    if campaign.prescreen is not None:
         drawn["prescreen"] = draw_prescreen(
-            summarize(results.prescreened.values()), trajectories, window
+            summarize(results.prescreened.values()), trajectories, campaign.prescreen_window
         )
     shown = {name: figure for name, figure in drawn.items() if figure is not None}
     for figure in shown.values():
@@ -198,7 +196,8 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
         "reference_phases": False,
         "unique": True,
     }
-    for stage in RANKED:
+    stages = [stage.name for stage in results.campaign.stages]
+    for stage in (*reversed(stages), Stage.RELAXED):
         if len(ranked) < top:
             for candidate in store.query(fields=fields, limit=top, stage=stage, **proposed):
                 ranked.setdefault(crystal_id(dict(candidate)), candidate)

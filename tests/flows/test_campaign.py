@@ -32,7 +32,7 @@ def test_campaign_runs_with_run_locally():
     assert {verdict.candidate_id for verdict in verdicts} <= ids
     for verdict in verdicts:
         assert isinstance(verdict, Verdict)
-        assert verdict.stage is not Stage.FAILED
+        assert verdict.stage != Stage.FAILED
         assert verdict.relaxed.level_of_theory == "CHGNet-0.3.0"
         assert verdict.assessment.energy_above_hull <= 0.2
         assert verdict.origin.proposer == "random"
@@ -61,14 +61,14 @@ def test_limits_of_geometry_are_passed_to_all_parts():
 def test_lowest_energy_is_passed_to_prescreen_and_stability(tmp_path):
     def limits(**settings):
         parts = CampaignMaker.of(mg_o(prescreen={"confirm": "none"}, **settings)).composition_maker
-        stability = parts.candidate_maker.stability_maker.thresholds
+        stability = parts.candidate_maker.stability_maker
         return (
             parts.prescreen_maker.lowest_decomposition_energy,
             stability.lowest_decomposition_energy,
         )
 
     assert limits() == (None, None)
-    assert limits(thresholds={"lowest_decomposition_energy": -0.2}) == (-0.2, -0.2)
+    assert limits(references={"lowest_decomposition_energy": -0.2}) == (-0.2, -0.2)
     own = {"source": "folder", "path": tmp_path}
     assert limits(references=own) == (-0.3, -0.3)
 

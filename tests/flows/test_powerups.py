@@ -26,10 +26,18 @@ from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import VaspStepMaker
 from flows.prescreen import PrescreenMaker
 from flows.references import ReferencesMaker
-from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.document import decode
+from gan_htvs.core.funnel_stages import FunnelSettings
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
-from tests.helpers import PBE_U, cesium_chloride, memory_store, output_of, references, rocksalt
+from tests.helpers import (
+    LOOSE_STAGES,
+    PBE_U,
+    cesium_chloride,
+    memory_store,
+    output_of,
+    references,
+    rocksalt,
+)
 
 
 def vasp_candidate() -> CandidateMaker:
@@ -39,7 +47,7 @@ def vasp_candidate() -> CandidateMaker:
         energy_maker=VaspEnergyMaker(step_maker=step_maker),
         stability_maker=StabilityMaker(
             band_gap_maker=VaspBandGapMaker(step_maker=step_maker),
-            thresholds=Thresholds(synthesizable=1, metastable=1, pourbaix_screen=2),
+            funnel=FunnelSettings(stages=LOOSE_STAGES),
         ),
     )
 

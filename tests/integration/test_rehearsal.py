@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from gan_htvs.thermodynamics.references import reference_phases
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-from tests.helpers import write_fetched_phases
+from tests.helpers import LOOSE_STAGES, write_fetched_phases
 
 LAUNCHPAD = "gan_htvs_data/rehearsal/mg-o/my_launchpad.yaml"
 
@@ -27,13 +27,7 @@ CAMPAIGN = {
         "path": "phases.json",
         "energies": "materials_project",
     },
-    "thresholds": {
-        "metastable": 9,
-        "synthesizable": 9,
-        "pourbaix_screen": 9,
-        "pourbaix": 9,
-        "band_gap": [0.1, 9],
-    },
+    "stages": list(LOOSE_STAGES),
     "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "none"}},
 }
 
@@ -99,7 +93,7 @@ def test_failures_are_stored_and_only_those_are_repeated(folder, call, rehearse,
     assert not (folder / "my_launchpad.yaml").exists()
     rows = candidates()
     assert {row["level_of_theory"] for row in rows} == {"PBE(+U)+MP2020"}
-    assert {row["stage"] for row in rows} == {"pourbaix_stable"}
+    assert {row["stage"] for row in rows} == {"pourbaix_metastable"}
     before = launches(folder)
 
     table = calculations(rehearse(2, "--fail", "killed"))

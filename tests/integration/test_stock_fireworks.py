@@ -54,7 +54,7 @@ def test_own_structures_through_stock_fireworks(launchpad_file, tmp_path):
     assert states == {"COMPLETED"}
     with JobStore.from_dict_spec(job_store) as store:
         stable, unstable = (candidate.output.resolve(store) for candidate in candidates)
-    assert stable.stage is Stage.POURBAIX_STABLE
+    assert stable.stage == "pourbaix_metastable"
     assert stable.origin.proposer == "user"
-    assert unstable.stage is Stage.REJECTED
+    assert unstable.stage == Stage.REJECTED
     assert "energy above hull" in unstable.reason

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
-from gan_htvs.core.stages import Stage
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from tests.documents import CAMPAIGN, candidate, store_campaign
@@ -29,7 +28,7 @@ INCOMPLETE = candidate(
     "1" * 16,
     "Mn",
     campaign=CAMPAIGN.name,
-    stage=Stage.POURBAIX_STABLE,
+    stage="pourbaix_metastable",
     energy_above_hull=0.012,
     energy_incomplete=REASON,
     minimum=0.4,
@@ -41,7 +40,7 @@ INCOMPLETE = candidate(
 COMPLETE = candidate(
     "2" * 16,
     campaign=CAMPAIGN.name,
-    stage=Stage.PHOTOANODE,
+    stage="photoanode",
     energy_above_hull=0.01,
     minimum=0.4,
     band_gap=1.7,

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from gan_htvs.campaign.model import ReferenceSettings
 from gan_htvs.core.document import encode
-from gan_htvs.core.stages import Stage
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
@@ -22,7 +21,7 @@ UNCOVERED = candidate(
     "1" * 16,
     "Mn",
     campaign=CAMPAIGN.name,
-    stage=Stage.STABLE,
+    stage="synthesizable",
     energy_above_hull=0.0,
     decomposition_energy=-0.02,
     minimum=0.4,
@@ -31,7 +30,7 @@ UNCOVERED = candidate(
 COVERED = candidate(
     "2" * 16,
     campaign=CAMPAIGN.name,
-    stage=Stage.STABLE,
+    stage="synthesizable",
     energy_above_hull=0.0,
     minimum=0.4,
     uncovered_subsystems=[],

@@ -1,4 +1,4 @@
-"""Builder of ``candidates``: joins proposals, prescreens, gates and band gaps."""
+"""Builder of ``candidates``: joins proposals, prescreens, gates and computed properties."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gan_htvs.core.band_gap import BandGapResult, missing_orderings
 from gan_htvs.core.candidate import Candidate, Proposal, Verdict
 from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.properties import BAND_GAP, PropertyResult
 from gan_htvs.core.stages import Stage, Step
 from gan_htvs.core.text import one_line
 from gan_htvs.results.builders.job_outputs import (
@@ -26,11 +27,12 @@ from gan_htvs.results.builders.job_outputs import (
 )
 from gan_htvs.results.builders.stability import COMPARISON_FIELDS
 from gan_htvs.results.store import INDEXES
+from gan_htvs.structures.descriptors import describe
 from gan_htvs.thermodynamics.assessment import check_relaxation
 from gan_htvs.thermodynamics.plausibility import lowest_plausible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pymatgen.core import Structure
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 INPUTS = ("proposal", "verdict", "gap")
-"""Inputs of a candidate, which are outputs of jobs."""
+"""Inputs of a candidate besides the user's properties; all are outputs of jobs."""
 
 OUTPUT_INDEXES = (
     (("uuid", 1),),
@@ -53,7 +55,7 @@ OUTPUT_INDEXES = (
 """Indexes of job outputs."""
 
 Header = dict[str, Any]
-"""Uuid of the job of each of :data:`INPUTS`, or None, and completion times."""
+"""Uuid of the job of each of :data:`INPUTS` and of each property, or None; completion times."""
 
 
 class Limits(NamedTuple):
@@ -69,7 +71,7 @@ class Limits(NamedTuple):
         """Return the limits of a campaign."""
         return cls(
             campaign.geometry,
-            campaign.stage_thresholds.lowest_decomposition_energy,
+            campaign.lowest_decomposition_energy,
             campaign.engines.band_gap.accept_incomplete,
         )
 
@@ -142,29 +144,35 @@ class CandidateBuilder(BaseCandidateBuilder):
         }
         return [
             header | {"state": state, "limits": Limits.of(campaign)}
-            for header in self._headers(campaign.name)
+            for header in self._headers(campaign)
             if built.get(header["candidate_id"])
             != (state := content_hash(__version__, campaign, header))
         ]
 
-    def _headers(self, campaign: str) -> Iterator[Header]:
+    def _headers(self, campaign: Campaign) -> Iterator[Header]:
         """Yield the header of every candidate of a campaign."""
-        gates = latest_gates(self.outputs, [campaign], ["output.band_gap_job"])
-        gap_jobs = {name: gate["output"].get("band_gap_job") for name, gate in gates.items()}
-        stored_gaps = self.outputs.query(
-            {"uuid": {"$in": list(filter(None, gap_jobs.values()))}}, ["uuid", "completed_at"]
-        )
-        completed = {gap["uuid"]: str(gap.get("completed_at")) for gap in stored_gaps}
-        proposals = self._locations(campaign)
+        fields = ["output.band_gap_job", "output.relaxed_hash"]
+        gates = latest_gates(self.outputs, [campaign.name], fields)
+        jobs = {name: _property_jobs(gate["output"], campaign) for name, gate in gates.items()}
+        uuids = {uuid for by_property in jobs.values() for uuid in by_property.values()}
+        stored = self.outputs.query({"uuid": {"$in": sorted(uuids)}}, ["uuid", "completed_at"])
+        completed = {output["uuid"]: str(output.get("completed_at")) for output in stored}
+        proposals = self._locations(campaign.name)
         for name in proposals | gates:
-            gate, gap = gates.get(name, {}), gap_jobs.get(name)
+            gate = gates.get(name, {})
+            ended = {key: uuid for key, uuid in jobs.get(name, {}).items() if uuid in completed}
+            gap = ended.pop(BAND_GAP, None)
             yield {
                 "candidate_id": name,
-                "campaign": campaign,
+                "campaign": campaign.name,
                 "proposal": proposals.get(name),
                 "verdict": gate.get("uuid"),
-                "gap": gap if gap in completed else None,
-                "completed_at": [str(gate.get("completed_at")), completed.get(gap)],
+                "gap": gap,
+                "properties": ended,
+                "completed_at": [
+                    str(gate.get("completed_at")),
+                    *(completed.get(uuid) for uuid in (gap, *ended.values())),
+                ],
             }
 
     def _locations(self, campaign: str) -> dict[str, str]:
@@ -191,6 +199,7 @@ class CandidateBuilder(BaseCandidateBuilder):
     def _read(self, headers: Sequence[Header]) -> Iterator[dict[str, Any]]:
         """Read the inputs of some candidates; each document is read once."""
         uuids = {header[name] for header in headers for name in INPUTS} - {None}
+        uuids |= {uuid for header in headers for uuid in header["properties"].values()}
         outputs = outputs_by_uuid(self.outputs, uuids)
         proposals = {
             uuid: _proposals(outputs[uuid])
@@ -204,7 +213,19 @@ class CandidateBuilder(BaseCandidateBuilder):
                 # None: the job has not run.
                 "verdict": verdict and (outputs[verdict] or "no output"),
                 "gap": gap and (outputs[gap] or "no output"),
+                "properties": {
+                    key: outputs[uuid] or "no output" for key, uuid in header["properties"].items()
+                },
             }
+
+
+def _property_jobs(verdict: dict[str, Any], campaign: Campaign) -> dict[str, str]:
+    """Return the uuids of the jobs that compute properties of a candidate, by property."""
+    jobs = {BAND_GAP: verdict.get("band_gap_job")}
+    if relaxed_hash := verdict.get("relaxed_hash"):
+        for name, settings in campaign.properties.items():
+            jobs[name] = settings.job_uuid(relaxed_hash)
+    return {name: uuid for name, uuid in jobs.items() if uuid}
 
 
 def _proposals(output: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +234,13 @@ def _proposals(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_candidate(
-    campaign: str, limits: Limits, *, proposal: Any, verdict: Any, gap: Any
+    campaign: str,
+    limits: Limits,
+    *,
+    proposal: Any,
+    verdict: Any,
+    gap: Any,
+    properties: Mapping[str, Any] | None = None,
 ) -> Candidate:
     """Join the results of one candidate, before it is compared with other candidates.
 
@@ -223,7 +250,7 @@ def build_candidate(
         Name of the campaign.
     limits
         Limits of the campaign.
-    proposal, verdict, gap
+    proposal, verdict, gap, properties
         Stored documents; None if a job has not run. Without a proposal (a reference phase, or a
         structure of the user), the structure is read from the verdict. A verdict or gap that
         cannot be read is a failure of the candidate.
@@ -250,7 +277,8 @@ def build_candidate(
     if verdict is not None:
         try:
             evaluated = Verdict.model_validate(decode(verdict))
-            fields |= _evaluated(evaluated, gap and _gap(gap), limits)
+            results = {name: _property(result) for name, result in (properties or {}).items()}
+            fields |= _evaluated(evaluated, gap and _gap(gap), results, limits)
         except Exception as error:  # noqa: BLE001 - the structure is still a candidate
             fields["stage"] = Stage.FAILED
             fields["reason"] = f"the output of its gate cannot be read: {one_line(error)}"
@@ -260,8 +288,13 @@ def build_candidate(
     return Candidate(**fields)
 
 
-def _evaluated(verdict: Verdict, gap: BandGapResult | None, limits: Limits) -> dict[str, Any]:
-    """Return the candidate fields derived from its gate and band gap."""
+def _evaluated(
+    verdict: Verdict,
+    gap: BandGapResult | None,
+    properties: Mapping[str, PropertyResult],
+    limits: Limits,
+) -> dict[str, Any]:
+    """Return the candidate fields derived from its gate, band gap and other properties."""
     fields: dict[str, Any] = {
         "origin": verdict.origin,
         "stage": verdict.stage,
@@ -298,7 +331,8 @@ def _evaluated(verdict: Verdict, gap: BandGapResult | None, limits: Limits) -> d
         "level_of_theory": relaxed.level_of_theory,
         "energy_per_atom": relaxed.energy_per_atom,
         "energy_incomplete": missing_orderings(relaxed.magnetic_orders),
-        **_describe(relaxed.structure),
+        "properties": dict(properties),
+        **_describe(relaxed.structure, relaxed.magmoms),
     }
 
 
@@ -316,15 +350,17 @@ def _relaxed_hash(document: dict[str, Any]) -> str | None:
     )
 
 
-def _describe(structure: Structure) -> dict[str, Any]:
-    """Return the candidate fields derived from a structure."""
-    composition = structure.composition
-    return {
-        "formula_pretty": composition.reduced_formula,
-        "chemsys": composition.chemical_system,
-        "nsites": len(structure),
-        "symmetry": SymmetryData.from_structure(structure).model_dump(mode="json"),
-    }
+def _describe(structure: Structure, magmoms: Sequence[float] | None = None) -> dict[str, Any]:
+    """Return the candidate fields derived from a structure and its magnetic moments."""
+    symmetry = SymmetryData.from_structure(structure).model_dump(mode="json")
+    return describe(structure, magmoms) | {"symmetry": symmetry}
+
+
+def _property(output: Any) -> PropertyResult:
+    try:
+        return PropertyResult.model_validate(decode(output))
+    except Exception as error:  # noqa: BLE001 - an unreadable result is stored as a missing value
+        return PropertyResult(reason=f"the output of its job cannot be read: {error}")
 
 
 def _gap(output: Any) -> BandGapResult:

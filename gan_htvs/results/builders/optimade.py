@@ -122,7 +122,7 @@ def entry(candidate: Candidate) -> dict[str, Any]:
         "is_novel": candidate.novelty and candidate.novelty.is_novel,
         "reference_match": candidate.novelty and candidate.novelty.reference_match,
         "pourbaix_min": candidate.pourbaix and candidate.pourbaix.minimum,
-        "stage": candidate.stage.value,
+        "stage": candidate.stage,
     }
     properties |= {
         extra.name: getattr(candidate, extra.name)

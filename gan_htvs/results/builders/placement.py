@@ -12,6 +12,7 @@ import numpy as np
 from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.candidate import Assessment
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.properties import BAND_GAP, IS_NOVEL
 from gan_htvs.core.shares import round_shares
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 from gan_htvs.results.funnel import crystal_id
@@ -100,7 +101,7 @@ def _incomparable(
 def _without_energies(reason: str) -> Fields:
     names = Assessment.model_fields.keys() | Assessment.model_computed_fields.keys()
     fields: Fields = dict.fromkeys(names - {"pourbaix_reason"})
-    return fields | {"stage": Stage.FAILED.value, "reason": reason}
+    return fields | {"stage": Stage.FAILED.value, "reason": reason, "missing_property": None}
 
 
 def _place(
@@ -114,8 +115,7 @@ def _place(
     )
     into_references = references.decomposition_energies(formulas, energies)
     uncovered = {formula: references.uncovered(formula) for formula in set(formulas)}
-    thresholds_of = {name: campaign.stage_thresholds for name, campaign in campaigns.items()}
-    bounds = {name: limits.lowest_decomposition_energy for name, limits in thresholds_of.items()}
+    bounds = {name: campaign.lowest_decomposition_energy for name, campaign in campaigns.items()}
     lowest = [
         lowest_plausible(bounds.get(row["campaign"]), uncovered[formula])
         for row, formula in zip(candidates, formulas, strict=True)
@@ -136,9 +136,12 @@ def _place(
         by_campaign[candidates[i]["campaign"]].append(i)
     for name in by_campaign.keys() & campaigns.keys():
         members, campaign = by_campaign[name], campaigns[name]
-        thresholds = thresholds_of[name]
+        funnel = campaign.funnel
         stabilities = _pourbaix_stabilities(
-            [formulas[i] for i in members], formation[members], references, campaign.pourbaix
+            [formulas[i] for i in members],
+            formation[members],
+            references,
+            campaign.aqueous_conditions,
         )
         for i, (stability, missing) in zip(members, stabilities, strict=True):
             # Skip validation: all values are computed here.
@@ -151,17 +154,25 @@ def _place(
                 pourbaix=stability,
                 pourbaix_reason=missing,
             )
-            stored_gap = candidates[i].get("band_gap_result")
-            gap = BandGapResult.model_construct(**stored_gap) if stored_gap else None
-            accept_incomplete = campaign.engines.band_gap.accept_incomplete
-            stage, reason = decide(assessment, gap, thresholds, accept_incomplete=accept_incomplete)
+            decision = decide(
+                assessment,
+                funnel,
+                candidates[i],
+                lowest_decomposition_energy=bounds[name],
+                reasons=_reasons(candidates[i]),
+            )
             encoded = assessment.model_dump_json(exclude={"pourbaix_reason"})
             # Adding zero turns a negative zero into zero.
             rounded = json.loads(encoded, parse_float=lambda text: round(float(text), DIGITS) + 0.0)
             rounded["decomposes_to"] = round_shares(decomposes_to[i], DIGITS)
             if not is_plausible[i]:
                 rounded |= dict.fromkeys(BELIEVED)
-            yield candidates[i]["candidate_id"], rounded | {"stage": stage.value, "reason": reason}
+            decided = {
+                "stage": str(decision.stage),
+                "reason": decision.reason,
+                "missing_property": decision.missing,
+            }
+            yield candidates[i]["candidate_id"], rounded | decided
 
 
 def _are_reference_phases(candidates: Sequence[Row], references: ReferenceSet) -> NDArray[np.bool_]:
@@ -183,13 +194,26 @@ def _are_reference_phases(candidates: Sequence[Row], references: ReferenceSet) -
     return np.array(are_phases)
 
 
+def _reasons(candidate: Row) -> dict[str, str | None]:
+    """Return why properties of a candidate other than its stability are missing, by name."""
+    results = candidate.get("properties") or {}
+    reasons = {name: result["reason"] for name, result in results.items()}
+    if stored_gap := candidate.get("band_gap_result"):
+        reasons[BAND_GAP] = BandGapResult.model_construct(**stored_gap).shortcoming
+    if candidate.get("novelty"):
+        reasons[IS_NOVEL] = "the training structures of its generator are unknown"
+    return reasons
+
+
 def _pourbaix_stabilities(
     formulas: Sequence[str],
     formation: NDArray[np.float64],
     references: ReferenceSet,
-    settings: PourbaixSettings,
+    settings: PourbaixSettings | None,
 ) -> list[tuple[PourbaixStability | None, str | None]]:
     """Return the Pourbaix stability of each candidate, or the reason why it has none."""
+    if settings is None:
+        return [(None, None)] * len(formulas)
     try:
         analyzer = PourbaixAnalyzer(references, settings)
     except UserError as error:

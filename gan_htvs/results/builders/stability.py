@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 COMPARISON_FIELDS = (
-    *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
-    *("energy_above_hull", "decomposition_energy", "reference_decomposition_energy"),
-    *("decomposes_to", "pourbaix", "uncovered_subsystems"),
+    *("stage", "reason", "missing_property", "novelty", "duplicate_of", "duplicates"),
+    *("formation_energy_per_atom", "energy_above_hull", "decomposition_energy"),
+    *("reference_decomposition_energy", "decomposes_to", "pourbaix", "uncovered_subsystems"),
 )
 """Fields that depend on other candidates, and the stage that follows from them."""
 
@@ -45,6 +45,9 @@ ROW_FIELDS = (
     *("candidate_id", "campaign", "formula_pretty", "level_of_theory", "energy_per_atom"),
     *("origin.proposer", "origin.label", "gate.references", "builder_meta", *COMPARISON_FIELDS),
     *(f"band_gap_result.{name}" for name in ("band_gap", "is_complete", "reason")),
+    *("band_gap", "density", "volume_per_atom", "total_magnetization", "symmetry.number"),
+    "oxidation_states.average",
+    "properties",
 )
 """Fields needed for the hull, for the stages, and to detect documents that are out of date."""
 

@@ -71,7 +71,7 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
         if gap := missing_from_package(elements):
             raise UserError(f"references: {gap}; add one of these lines to the campaign: {WAYS}.")
         return reference_phases(elements)
-    solids = required_reference_solids(elements, ion_set_of(campaign.pourbaix))
+    solids = _reference_solids(campaign)
     where = f"references.path {settings.path}"
     bound = None if settings.source == "folder" else settings.max_energy_above_hull
     phases = phases_in_system(_read(settings, elements), elements, where, solids, bound)
@@ -104,7 +104,7 @@ def fetch_phases(campaign: Campaign, on_progress: OnProgress = lambda *_: None) 
         If the database cannot be queried, the response is incomplete, or an element has no phase.
     """
     settings, elements = campaign.references, campaign.chemical_system.elements
-    solids = required_reference_solids(elements, ion_set_of(campaign.pourbaix))
+    solids = _reference_solids(campaign)
     solid_elements = [{el.symbol for el in Composition(formula)} for formula in solids]
     symbols = set(elements)
     if any("O" in system for system in solid_elements):
@@ -119,6 +119,13 @@ def fetch_phases(campaign: Campaign, on_progress: OnProgress = lambda *_: None) 
     where = f"references.source {settings.source!r}"
     phases_in_system(fetched.phases, elements, where, solids, applied)
     return fetched
+
+
+def _reference_solids(campaign: Campaign) -> tuple[str, ...]:
+    """Return the reference solids of aqueous ions that a campaign needs."""
+    if (conditions := campaign.aqueous_conditions) is None:
+        return ()
+    return required_reference_solids(campaign.chemical_system.elements, ion_set_of(conditions))
 
 
 def phases_in_system(

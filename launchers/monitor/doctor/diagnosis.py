@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.pourbaix_stability import PourbaixSettings
+    from gan_htvs.core.properties import UserProperty
 
 
 def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) -> list[Finding]:
@@ -110,7 +112,8 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     for name in dict.fromkeys((*SHIPPED, *sorted(potentials))):
         load = partial(software.potential, name, potentials.get(name, {}))
         yield Check(f"potential {name}", load, needed(name in potentials), LONG_TIMEOUT_SECONDS)
-    yield Check("GPAW", software.gpaw, needed(engines.band_gap.name == "gpaw"))
+    by_gpaw = engines.band_gap.name == "gpaw" and (campaign is None or campaign.computes_gaps)
+    yield Check("GPAW", software.gpaw, needed(by_gpaw))
     yield Check("VASP", vasp.command, needed(runs_vasp))
     yield Check("atomate2 settings", vasp.settings, needed(runs_vasp))
     yield Check("POTCARs", partial(vasp.potcars, elements, engines), needed(runs_vasp))
@@ -123,7 +126,10 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     yield Check("OPTIMADE", partial(software.optimade, server), needed(server is not None))
     if campaign is not None:
         yield Check("reference phases", partial(reference_phases, campaign))
-        yield Check("aqueous ions", partial(aqueous_ions, campaign))
+        if (conditions := campaign.aqueous_conditions) is not None:
+            yield Check("aqueous ions", partial(aqueous_ions, campaign, conditions))
+        for name, settings in campaign.properties.items():
+            yield Check(f"property {name}", partial(user_property, settings))
         if cells := campaign.target_counts:
             yield Check(
                 "cells searched", lambda: ok(describe_cells(campaign.chemical_system, cells))
@@ -149,7 +155,19 @@ def reference_phases(campaign: Campaign) -> Finding:
     return ok(f"{len(phases)} of {system.chemsys}")
 
 
-def aqueous_ions(campaign: Campaign) -> Finding:
+def user_property(settings: UserProperty) -> Finding:
+    """Check that the function or Maker of a user's property can be imported.
+
+    Raises
+    ------
+    UserError
+        If it cannot.
+    """
+    settings.load()
+    return ok(settings.path)
+
+
+def aqueous_ions(campaign: Campaign, conditions: PourbaixSettings) -> Finding:
     """Check that candidates of a campaign can get a Pourbaix stability.
 
     Reference phases that cannot be read are the finding of another check.
@@ -160,7 +178,7 @@ def aqueous_ions(campaign: Campaign) -> Finding:
         If the table of ions cannot be used.
     """
     system = campaign.chemical_system
-    table = ion_set_of(campaign.pourbaix)
+    table = ion_set_of(conditions)
     required = required_reference_solids(system.elements, table)
     phases = []
     if _has_phases(campaign):

@@ -70,8 +70,9 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
     times, n_verdicts, n_not_proposed = _read_outputs(launchpad, campaign)
     groups = _group_jobs(launchpad, owners, now)
     query = {"campaign": campaign.name}
-    fields = [*CANDIDATE_FIELDS, *INPUT_FIELDS, "last_updated"]
-    candidates = list(launchpad.db.candidates.find(query, fields))
+    fields = {*CANDIDATE_FIELDS, *campaign.funnel.fields, *INPUT_FIELDS}
+    fields |= {"last_updated", "missing_property"}
+    candidates = list(launchpad.db.candidates.find(query, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
         inputs = read_inputs(outputs, candidates)
     began_on = min((as_utc(group["began"]) for group in groups), default=None)
@@ -247,8 +248,11 @@ def _failures(
         "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
     )
     # The job that collects the reference phases raises if one of their calculations failed.
-    may_lack_result = {Stage.FAILED, Stage.POURBAIX_STABLE}
-    if fizzled or may_lack_result & {candidate["stage"] for candidate in candidates}:
+    may_lack_result = any(
+        candidate["stage"] == Stage.FAILED or candidate.get("missing_property")
+        for candidate in candidates
+    )
+    if fizzled or may_lack_result:
         from launchers.monitor.failed_calculations import failed_calculations
 
         failed = failed_calculations(databases, campaign)

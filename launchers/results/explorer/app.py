@@ -59,7 +59,9 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
                 case [""]:
                     names = survey.names
                     is_empty = not names and not store.rows(limit=1)
-                    return campaign_pages.layout() if is_empty else listing.layout(search, names)
+                    if is_empty:
+                        return campaign_pages.layout()
+                    return listing.layout(search, names, survey.stages)
                 case ["campaigns"]:
                     return campaign_pages.layout()
                 case ["campaigns", name]:

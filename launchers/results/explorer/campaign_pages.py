@@ -14,6 +14,7 @@ from rich.text import Text
 from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.results.html_report import CAPTIONS
 from launchers.console.output import Grid, cell_text, is_number
+from launchers.launchpad.registry import stage_names
 from launchers.monitor.status.status_document import Status
 from launchers.monitor.status.survey import survey
 from launchers.monitor.status.table import grids, headline
@@ -66,6 +67,11 @@ class Survey:
         """Names of all campaigns."""
         with self._databases.store("campaigns", key="name") as store:
             return sorted(store.distinct("name"))
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages of all campaigns."""
+        return stage_names(self._databases)
 
     def read(self) -> Status:
         """Read the current status, bypassing the cache."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.stages import ProposerName, Stage
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.results.filters import Filters
 from launchers.results.explorer.address import SearchQuery
 
@@ -59,8 +59,8 @@ CONTROLS = ("campaign", "formula", "chemsys", "stage", "proposer", *SLIDERS, "on
 """Ids of the controls: names of filters, and of the group of checkboxes."""
 
 
-def controls(query: SearchQuery, campaigns: Sequence[str]) -> Component:
-    """Return the controls, set to the filters of a query."""
+def controls(query: SearchQuery, campaigns: Sequence[str], stages: Sequence[str]) -> Component:
+    """Return the controls, set to the filters of a query, with the names to choose from."""
     values = values_of(query)
 
     def choice(name: str, options: Sequence[str], placeholder: str, **more: Any) -> Component:
@@ -75,7 +75,7 @@ def controls(query: SearchQuery, campaigns: Sequence[str]) -> Component:
         "campaign": choice("campaign", list(campaigns), "all"),
         "formula": text("formula", "MgMnO3"),
         "elements": text("chemsys", "Mg-Mn-O"),
-        "stage": choice("stage", [stage.value for stage in Stage], "any", multi=True),
+        "stage": choice("stage", stages, "any", multi=True),
         "proposed by": choice("proposer", [name.value for name in ProposerName], "any"),
     }
     for name, slider in SLIDERS.items():
@@ -145,7 +145,7 @@ def register(app: Dash, survey: Survey) -> None:
             return no_update
         shown = values_of(query).values()
         is_shown = [value or None for value in values] == [value or None for value in shown]
-        return no_update if is_shown else controls(query, survey.names)
+        return no_update if is_shown else controls(query, survey.names, survey.stages)
 
 
 def changed(query: SearchQuery, name: str, value: Any) -> SearchQuery:

@@ -59,7 +59,7 @@ COLUMNS = (
 )
 
 
-def layout(search: str | None, campaigns: Sequence[str]) -> Component:
+def layout(search: str | None, campaigns: Sequence[str], stages: Sequence[str]) -> Component:
     """Return the page; the filters of an invalid URL are ignored."""
     results = [
         html.P([html.Span(id="range"), html.Span(id="count")], className="range"),
@@ -68,7 +68,7 @@ def layout(search: str | None, campaigns: Sequence[str]) -> Component:
     ]
     return html.Div(
         [
-            html.Div(controls(SearchQuery.read_or_all(search), campaigns), id="filters"),
+            html.Div(controls(SearchQuery.read_or_all(search), campaigns, stages), id="filters"),
             html.Div(results, id="list"),
         ],
         id="listing",

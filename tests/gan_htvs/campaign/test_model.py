@@ -34,11 +34,16 @@ def test_other_chemical_system(tmp_path):
     assert all(2 * v <= 2 * o <= 5 * v for v, o in campaign.target_counts)
 
 
-def test_default_thresholds_are_the_published_ones(tmp_path):
-    thresholds = read_campaign(write_campaign(tmp_path, V_O)).thresholds
-    assert (thresholds.metastable, thresholds.synthesizable) == (0.200, 0.080)
-    assert (thresholds.pourbaix_screen, thresholds.pourbaix) == (0.8, 0.59)
-    assert thresholds.band_gap == (1.6, 3.0)
+def test_default_stages_are_the_published_ones(tmp_path):
+    stages = read_campaign(write_campaign(tmp_path, V_O)).stages
+    assert [(stage.property, stage.min, stage.max) for stage in stages] == [
+        ("energy_above_hull", None, 0.2),
+        ("energy_above_hull", None, 0.08),
+        ("pourbaix_decomposition_energy", None, 0.8),
+        ("band_gap", None, None),
+        ("pourbaix_decomposition_energy", None, 0.59),
+        ("band_gap", 1.6, 3.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,11 +53,11 @@ def test_default_thresholds_are_the_published_ones(tmp_path):
         ({"chemical_system": {"caps": {"Mg": 0, "O": 4}}}, ["caps.Mg", "not 0"]),
         ({"compositions": ["Mg9MnO12"]}, ["compositions", "Mg9MnO12"]),
         ({"compositions": ["MgMnO12"]}, ["compositions", "MgMnO12"]),
-        ({"thresholds": {"metastable": -0.1}}, ["thresholds.metastable", "-0.1"]),
+        ({"stages": [{"name": "a b", "property": "density"}]}, ["stages.0.name", "a b"]),
         ({"geometry": {"volume_per_atom": [20, 5]}}, ["geometry.volume_per_atom", "empty"]),
         ({"geometry": {"min_distances": {"MgO": 1}}}, ["geometry.min_distances", "'MgO'"]),
         ({"geometry": {"overlap_distances": {"K-O": 1}}}, ["geometry", "K", "Mg-Mn-O"]),
-        ({"thresholds": {"band_gap": [3.0, 1.6]}}, ["thresholds", "band_gap"]),
+        ({"stages": [{"name": "gap", "property": "band_gap", "min": 3, "max": 1.6}]}, ["min 3"]),
         (
             {"sampling": {"proposers": ["gna"]}},
             ["sampling.proposers", "'gna'", "'substitution'"],
@@ -64,8 +69,9 @@ def test_default_thresholds_are_the_published_ones(tmp_path):
         ),
         ({"sampling": None}, ["sampling: ", "null"]),
         ({"compositions": "MgMn2O4"}, ["compositions: ", "'MgMn2O4'"]),
-        ({"thresholds": {"synthesizable": 0.3}}, ["synthesizable 0.3", "metastable 0.2"]),
-        ({"thresholds": {"pourbaix": 0.9}}, ["pourbaix 0.9", "pourbaix_screen 0.8"]),
+        ({"stages": [{"name": "rejected", "property": "density"}]}, ["stages.0", "rejected"]),
+        ({"stages": [{"name": "dense", "property": "hardness"}]}, ["hardness", "density"]),
+        ({"pourbaix": None}, ["pourbaix", "pourbaix_metastable"]),
         (
             {"generator": {"overrides": {"critic_learning_rate": float("nan")}}},
             ["generator.overrides.critic_learning_rate", "nan"],

@@ -148,7 +148,7 @@ def test_lowest_energy_of_the_settings():
     (screened,) = screen(rules, proposals(a=rocksalt()))
     above = screened.prescreen.decomposition_energy
     assert screened.prescreen.rejected_at is ScreeningStep.WINDOW
-    assert "< -0.1 eV/atom (thresholds.lowest_decomposition_energy)" in screened.prescreen.reason
+    assert "< -0.1 eV/atom (references.lowest_decomposition_energy)" in screened.prescreen.reason
     believing = replace(rules, lowest_decomposition_energy=above - 0.01)
     (screened,) = screen(believing, proposals(a=rocksalt()))
     assert screened.survives

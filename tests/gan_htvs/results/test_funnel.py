@@ -6,19 +6,20 @@ import pytest
 
 from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.campaign.engines import EngineSettings
-from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core.funnel_stages import PUBLISHED_STAGES
 from gan_htvs.results.funnel import (
     NEW,
     PUBLISHED_COLUMN,
     REFERENCE_PHASES,
     count_funnel,
+    criteria,
     measure_funnel,
 )
 
 NUMBER = count()
 
 
-def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
+def campaign(*elements, proposers=("gan",), prescreen=None, stages=None):
     elements = elements or ("Mg", "Mn", "O")
     return validate_campaign(
         {
@@ -26,8 +27,8 @@ def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
             "chemical_system": {"caps": dict.fromkeys(elements, 2)},
             "oxidation_states": {e: [-2, -2] if e == "O" else [2, 4] for e in elements},
             "sampling": {"proposers": list(proposers)},
-            "thresholds": thresholds,
             "prescreen": prescreen,
+            **({} if stages is None else {"stages": stages}),
         },
         "test",
     )
@@ -61,9 +62,9 @@ def test_criteria_accumulate():
             candidate(0.0, 0.3, 0.4),
             candidate(0.0, 0.3, 2.2),
         ],
-        Thresholds(),
+        criteria(campaign()),
     )
-    assert list(counts.values()) == [9, 8, 7, 6, 4, 3, 1]
+    assert list(counts.values()) == [9, 8, 7, 6, 4, 3, 2, 1]
 
 
 def test_incomplete_gap_counts_in_no_stage_but_in_the_caveat():
@@ -100,11 +101,11 @@ def implausible(energy=-0.3, *results):
 
 
 def test_implausibly_low_energy_is_not_stable():
-    counts = count_funnel([implausible(-0.3, 0.1, 2.0)], Thresholds())
-    assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]
+    counts = count_funnel([implausible(-0.3, 0.1, 2.0)], criteria(campaign()))
+    assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0, 0]
     # Whether it is believed depends on the references.
-    counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
-    assert list(counts.values()) == [1] * 7
+    counts = count_funnel([candidate(-0.3, 0.1, 2.0)], criteria(campaign()))
+    assert list(counts.values()) == [1] * 8
 
 
 def test_implausible_energies_are_noted():
@@ -118,13 +119,13 @@ def test_implausible_energies_are_noted():
     ]
     funnel = measure_funnel(rows, campaign())
     assert funnel.n_implausible == 2
-    assert "thresholds.lowest_decomposition_energy" in funnel.implausible_warning
+    assert "references.lowest_decomposition_energy" in funnel.implausible_warning
     assert measure_funnel(rows[2:], campaign()).implausible_warning is None
 
 
 def test_gap_of_unstable_candidate_is_not_counted():
-    counts = count_funnel([candidate(0.3, 0.1, 2.0)], Thresholds())
-    assert counts["band gap computed"] == 0
+    counts = count_funnel([candidate(0.3, 0.1, 2.0)], criteria(campaign()))
+    assert counts["band_gap_computed (band gap computed)"] == 0
 
 
 def test_published_and_measured_counts():
@@ -142,10 +143,10 @@ def test_published_and_measured_counts():
         n_training=1075,
         n_reference_phases=25,
     )
-    assert funnel.counts["gan"] == [5, 4, 4, 2, 2, 2, 2]
-    assert funnel.counts[NEW] == [None, 1, 1, 1, 1, 1, 1]
-    assert funnel.counts[REFERENCE_PHASES] == [None, 1, 1, 1, 1, 1, 0]
-    assert funnel.published == [9300, None, 1121, 148, None, None, 28]
+    assert funnel.counts["gan"] == [5, 4, 4, 2, 2, 2, 2, 2]
+    assert funnel.counts[NEW] == [None, 1, 1, 1, 1, 1, 1, 1]
+    assert funnel.counts[REFERENCE_PHASES] == [None, 1, 1, 1, 1, 1, 1, 0]
+    assert funnel.published == [9300, None, 1121, 148, None, None, None, 28]
     assert ("training structures", 1075, 1240) in funnel.setting
     assert ("reference phases", 25, None) in funnel.setting
 
@@ -186,10 +187,11 @@ def test_crystal_counts_once_for_each_proposer_that_found_it():
     assert funnel.counts["random, new"][1:4] == [1, 1, 1]
 
 
-def test_published_counts_need_equal_thresholds():
-    assert measure_funnel([], campaign(metastable=0.1)).published == [
-        *(9300, None, None, 148, None, None, None)
-    ]
+def test_published_counts_need_equal_stages():
+    first, *others = [stage.model_dump() for stage in PUBLISHED_STAGES]
+    assert measure_funnel([], campaign(stages=[first])).published == [9300, None, 1121]
+    changed = measure_funnel([], campaign(stages=[first | {"max": 0.1}, *others])).published
+    assert changed == [9300, *[None] * 7]
 
 
 @pytest.mark.parametrize("elements", [("Ca", "Mn", "O"), ("Mg", "O"), ("Mn", "O")])

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gan_htvs.campaign.model import Campaign, Thresholds
+from gan_htvs.campaign.model import Campaign
 from gan_htvs.core import figures
+from gan_htvs.core.funnel_stages import FunnelSettings
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.results import plots
 from gan_htvs.results.funnel import measure_funnel
@@ -19,7 +20,7 @@ from tests import helpers
 from tests.documents import CAMPAIGN
 
 ENERGIES = {"Mg": 0.0, "Mn": 0.0, "O2": 0.0, "MgO": -3.06, "MnO2": -1.79, "MgMnO3": -2.36}
-LIMITS = Thresholds()
+STAGES = FunnelSettings()
 
 
 def references(*elements):
@@ -72,9 +73,9 @@ def test_figures_are_not_blank():
     funnel = measure_funnel(ROWS, CAMPAIGN)
     for figure in (
         plots.draw_funnel(funnel),
-        plots.draw_hull(ROWS, REFERENCES, LIMITS),
-        plots.draw_pourbaix(ROWS, LIMITS),
-        plots.draw_gaps(ROWS, LIMITS),
+        plots.draw_hull(ROWS, REFERENCES, STAGES),
+        plots.draw_pourbaix(ROWS, STAGES),
+        plots.draw_gaps(ROWS, STAGES),
     ):
         pixels = np.asarray(Image.open(io.BytesIO(figures.render_figure(figure))).convert("L"))
         assert (pixels < 128).mean() > 0.002
@@ -83,7 +84,7 @@ def test_figures_are_not_blank():
 
 
 def test_hull_shows_the_most_stable_candidate_of_each_composition():
-    figure = plots.draw_hull(ROWS, REFERENCES, LIMITS)
+    figure = plots.draw_hull(ROWS, REFERENCES, STAGES)
     (points,) = figure.axes[0].collections
     assert len(points.get_offsets()) == 2
     assert sorted(points.get_array()) == [0.02, 0.15]
@@ -95,24 +96,24 @@ def test_hull_shows_the_most_stable_candidate_of_each_composition():
 
 def test_hull_shows_a_crystal_whose_lowest_candidate_is_in_another_campaign():
     duplicates = [row("MgO", above, duplicate_of="elsewhere") for above in (0.08, 0.05)]
-    (points,) = plots.draw_hull(duplicates, references("Mg"), LIMITS).axes[0].collections
+    (points,) = plots.draw_hull(duplicates, references("Mg"), STAGES).axes[0].collections
     assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
 
 
 def test_binary_hull_is_drawn_against_formation_energy():
     binary = references("Mg")
-    figure = plots.draw_hull([row("MgO", 0.05)], binary, LIMITS)
+    figure = plots.draw_hull([row("MgO", 0.05)], binary, STAGES)
     (points,) = figure.axes[0].collections
     assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
 
 
 def test_quaternary_hull_is_not_drawn():
     elements = helpers.references("test", dict.fromkeys(("Mg", "Mn", "V", "O2"), 0.0))
-    assert plots.draw_hull([], elements, LIMITS) is None
+    assert plots.draw_hull([], elements, STAGES) is None
 
 
 def test_pourbaix_curves_are_those_of_crystals_near_the_hull():
-    figure = plots.draw_pourbaix(ROWS, LIMITS)
+    figure = plots.draw_pourbaix(ROWS, STAGES)
     curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
     assert [line.get_ydata()[0] for line in curves] == [
         ROWS[i]["pourbaix"]["decomposition_energies"][0] for i in (0, 1)
@@ -120,7 +121,7 @@ def test_pourbaix_curves_are_those_of_crystals_near_the_hull():
 
 
 def test_gap_figure_shows_methods_and_target_window():
-    figure = plots.draw_gaps(ROWS, LIMITS)
+    figure = plots.draw_gaps(ROWS, STAGES)
     axes = figure.axes[0]
     (window,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
     assert (window.get_y(), window.get_height()) == (1.6, pytest.approx(1.4))
@@ -130,8 +131,8 @@ def test_gap_figure_shows_methods_and_target_window():
 
 
 def test_figures_without_data_are_none():
-    assert plots.draw_pourbaix([], LIMITS) is None
-    assert plots.draw_gaps(ROWS[-1:], LIMITS) is None
+    assert plots.draw_pourbaix([], STAGES) is None
+    assert plots.draw_gaps(ROWS[-1:], STAGES) is None
 
 
 def test_funnel_figure_shows_published_counts():
@@ -155,7 +156,7 @@ def test_labels_do_not_overlap():
         ROWS[0] | {"band_gap": 2.0 + i / 100, "band_gap_method": "HSE06", "candidate_id": str(i)}
         for i in range(5)
     ]
-    figure = plots.draw_gaps(rows, LIMITS)
+    figure = plots.draw_gaps(rows, STAGES)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
     assert len(boxes) == 5

@@ -42,7 +42,7 @@ def stored(launchpad_file):
                 | {
                     "candidate_id": "aa",
                     "formula_pretty": "MgO",
-                    "stage": "stable",
+                    "stage": "synthesizable",
                     "energy_above_hull": 0.01,
                     "origin": {"proposer": "gan"},
                 },
@@ -95,7 +95,7 @@ def test_candidates_are_filtered_sorted_and_counted(stored):
     assert ids("--energy-above-hull", "..0.05", "--formula", "OMg") == "aa"
     assert ids("--sort", "-candidate_id") == "bbaa"
     assert ids("--skip", "1", "--limit", "1") == "bb"
-    assert ids("--stage", "failed", "--stage", "stable") == "aabb"
+    assert ids("--stage", "failed", "--stage", "synthesizable") == "aabb"
     assert call("candidates", "-l", stored, "--count", "--chemsys", "Mg-O").output == "0\n"
     none = call("candidates", "-l", stored, "--band-gap", "1.6..3.0")
     assert none.output == "No candidate matches these filters (2 searched).\n"

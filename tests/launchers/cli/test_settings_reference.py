@@ -39,6 +39,6 @@ def test_commented_section_of_the_template_has_the_defaults():
         assert potentials(commented, campaign.engines) == potentials(
             campaign.prescreen, campaign.engines
         )
-    assert commented.window == campaign.thresholds.metastable
+    assert commented.window == campaign.prescreen_window
     assert commented.recall == campaign.prescreen.recall
     assert commented.audit == campaign.prescreen.audit

@@ -331,8 +331,8 @@ def test_only_new_compositions_are_added(databases):
 
 def test_changed_settings_are_a_user_error_without_extend(databases):
     feeder_of(databases)
-    changed = campaign_of(thresholds={"pourbaix": 0.4})
-    with pytest.raises(UserError, match=r"thresholds.pourbaix.*--extend"):
+    changed = campaign_of(stages=[{"name": "stable", "property": "energy_above_hull", "max": 0}])
+    with pytest.raises(UserError, match=r"stages.*--extend"):
         register(changed, databases, extend=False)
     register(changed, databases, extend=True)
     other = campaign_of(pourbaix={"ph_max": 10})

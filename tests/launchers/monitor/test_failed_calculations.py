@@ -70,10 +70,10 @@ class Site:
             with self.databases.store("outputs", key="uuid") as outputs:
                 outputs.update([{"uuid": uuid, "metadata": labels, "output": output}])
 
-    def store_candidate(self, candidate, stage, band_gap=None):
+    def store_candidate(self, candidate, stage, missing_property=None):
         document = {"candidate_id": candidate, "campaign": "mg-o", "stage": stage}
         with self.databases.store("candidates", key="candidate_id") as candidates:
-            candidates.update([document | {"band_gap": band_gap}])
+            candidates.update([document | {"missing_property": missing_property}])
 
     def failed(self):
         return [calculation.step for calculation in failed_calculations(self.databases, CAMPAIGN)]
@@ -100,8 +100,8 @@ def test_failed_magnetic_order_of_a_successful_candidate_is_listed(site):
     site.add("AFM relax 1", Step.RELAX, "a")
     site.store_candidate("a", "generated")
     assert site.failed() == []
-    for stage in ("relaxed", "stable", "pourbaix_stable", "photoanode"):
-        site.store_candidate("a", stage, band_gap=2.0)
+    for stage in ("relaxed", "synthesizable", "pourbaix_metastable", "photoanode"):
+        site.store_candidate("a", stage)
         assert site.failed() == ["FM relax 1"]
     site.store_candidate("a", "rejected")
     assert site.failed() == []
@@ -109,11 +109,11 @@ def test_failed_magnetic_order_of_a_successful_candidate_is_listed(site):
 
 def test_failed_hybrid_is_listed_if_the_candidate_needs_a_gap(site):
     site.add("hybrid", Step.HYBRID, "a", failed_in="hybrid")
-    site.store_candidate("a", "stable")
+    site.store_candidate("a", "synthesizable")
     assert site.failed() == []
-    site.store_candidate("a", "pourbaix_stable")
+    site.store_candidate("a", "pourbaix_metastable", missing_property="band_gap")
     assert site.failed() == ["hybrid"]
-    site.store_candidate("a", "pourbaix_stable", band_gap=2.0)
+    site.store_candidate("a", "photoanode", missing_property=None)
     assert site.failed() == []
 
 

@@ -81,7 +81,7 @@ def show(launchpad_file):
 
     def call(*arguments, stored, relaxed=None):
         proposed = proposal("a", MNO)
-        verdict = Verdict(**dict(proposed), stage=Stage.STABLE, relaxed=relaxed)
+        verdict = Verdict(**dict(proposed), stage="synthesizable", relaxed=relaxed)
         proposed.prescreen = PRESCREEN
         proposed.relaxation = RelaxationResult(
             ending=Ending.CONVERGED, relaxed=RELAXED, curve=CURVE
@@ -191,7 +191,7 @@ def test_evaluated_structure_replaces_that_of_the_prescreen(show):
     )
     stored = candidate(
         prescreen=PRESCREEN.model_copy(update={"rejected_at": None}),
-        stage=Stage.STABLE,
+        stage="synthesizable",
         is_remade=True,
         level_of_theory="PBE+U",
         energy_per_atom=-9.0,

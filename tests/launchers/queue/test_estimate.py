@@ -93,7 +93,7 @@ def test_campaign_without_prescreen_gives_no_wall_times_of_batches(databases):
 
 def test_share_of_band_gaps_comes_from_enough_stored_candidates(databases):
     register(databases, "mg-o", campaign())
-    store_candidates(databases, [{"stage": "pourbaix_stable"}] * 10 + [{}] * 40)
+    store_candidates(databases, [{"stage": "pourbaix_metastable"}] * 10 + [{}] * 40)
     estimates = rows(databases, campaign())
     assert estimates[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + N_REFERENCES)
 

@@ -17,7 +17,7 @@ def test_submission_creates_indexes_and_queues_nothing_twice(launchpad_file, cap
         submit_and_print(mg_o(), databases, extend=False, workflows_at_once=None)
         assert database["fireworks"].count_documents({}) == n_jobs > 0
     assert ["metadata.campaign", "metadata.step", "metadata.candidate_id"] in keys
-    assert (first.n_queued, first.n_gaps) == (1, 0)
+    assert (first.n_queued, first.n_properties) == (1, 0)
     assert second == first._replace(n_queued=0)
     printed = " ".join(capsys.readouterr().out.split())
     assert "0 workflows queued; mg-o has 1 unfinished workflow on the launchpad." in printed

@@ -182,14 +182,16 @@ def report(funnel, launchpad_file, tmp_path):
 def test_report_is_self_contained_and_lists_the_best_crystals(report):
     phase = Origin(proposer="reference_phase", requested_composition="MgO", index=0)
     html = report(
-        ranked("aa", "stable", reason="<script>alert(1)</script>"),
+        ranked("aa", "synthesizable", reason="<script>alert(1)</script>"),
         ranked("bb", "photoanode", band_gap=2.0, band_gap_method="HSE06", duplicate_of="bc"),
-        ranked("cc", "stable", energy_above_hull=0.0),
+        ranked("cc", "synthesizable", energy_above_hull=0.0),
         ranked("dd", "rejected"),
-        ranked("ee", "stable", origin=phase),
+        ranked("ee", "synthesizable", origin=phase),
         ranked("ff", "relaxed", duplicate_of="cc"),
-        ranked("bc", "pourbaix_stable", energy_above_hull=0.0),  # lower in energy, without a gap
-        ranked("gg", "stable", energy_above_hull=0.02, duplicate_of="of another campaign"),
+        ranked(
+            "bc", "pourbaix_metastable", energy_above_hull=0.0
+        ),  # lower in energy, without a gap
+        ranked("gg", "synthesizable", energy_above_hull=0.02, duplicate_of="of another campaign"),
     )
     order = re.findall("<code>(..)</code>", html)
     assert order == ["bb", "cc", "aa", "gg"]
@@ -202,26 +204,26 @@ def test_report_is_self_contained_and_lists_the_best_crystals(report):
     assert "published" not in re.sub("<style>.*</style>", "", html, flags=re.DOTALL)  # for Mg-Mn-O
     assert "chgnet energies, no gaps" in html
     assert "10.1021/acscentsci.0c00426" in html
-    for text in ("reference phases", "prescreen", "photoanode (Pourbaix"):
+    for text in ("reference phases", "prescreen", "photoanode (band gap 1.6 to 3 eV)"):
         assert text in html
 
 
 def test_report_of_an_incomplete_hull_has_a_warning(report):
-    assert "hull is incomplete" not in report(ranked("aa", "stable"))
-    html = report(ranked("aa", "stable", uncovered_subsystems=["Mg-O"]))
+    assert "hull is incomplete" not in report(ranked("aa", "synthesizable"))
+    html = report(ranked("aa", "synthesizable", uncovered_subsystems=["Mg-O"]))
     assert 'class="warning">The hull is incomplete' in html
     assert "no compound of Mg-O" in html
 
 
 def test_report_states_that_own_phases_may_be_incomplete(report, launchpad_file):
-    assert "It is unknown whether" not in report(ranked("aa", "stable"))
+    assert "It is unknown whether" not in report(ranked("aa", "synthesizable"))
     own = mg_o(prescreen={}, references={"source": "folder", "path": "my-phases"})
     with (
         open_databases(launchpad_file) as databases,
         databases.store("campaigns", key="name") as store,
     ):
         store.update([{"name": own.name, "settings": own.model_dump(mode="json")}])
-    limitations = report(ranked("aa", "stable")).split("Limitations")[-1]
+    limitations = report(ranked("aa", "synthesizable")).split("Limitations")[-1]
     assert "(folder my-phases) are complete" in limitations
 
 
@@ -239,7 +241,7 @@ def test_figures_of_an_incomplete_hull_have_a_warning(funnel, launchpad_file):
 
 
 def test_report_without_stable_candidates(report):
-    assert re.findall("<code>(..)</code>", report(ranked("aa", "stable"), top=0)) == []
+    assert re.findall("<code>(..)</code>", report(ranked("aa", "synthesizable"), top=0)) == []
     assert "<code>aa</code>" not in report(ranked("aa", "rejected"))
 
 

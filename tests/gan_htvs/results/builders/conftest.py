@@ -170,6 +170,7 @@ class Laboratory:
         }
         verdict = Verdict(
             candidate_id=candidate_id,
+            relaxed_hash=candidate_id,
             origin=origin(proposer, label=label),
             structure=structure or rocksalt(),
             prescreen=prescreen,
@@ -180,7 +181,7 @@ class Laboratory:
                 reference_decomposition_energy=excess,
                 decomposes_to={"MgO": 1},
             ),
-            stage=Stage.STABLE,
+            stage="synthesizable",
             references=(references or self.references).content_hash,
             band_gap_job=gap_job,
             band_gap=band_gap,

@@ -285,38 +285,42 @@ def test_materials_project_is_required_for_its_dataset():
     assert required(campaign) == {"sevennet-0", "Materials Project"}
 
 
+def ions_of(campaign):
+    return aqueous_ions(campaign, campaign.aqueous_conditions)
+
+
 class TestAqueousIons:
     def test_system_with_ions_and_reference_solids_is_ok(self):
-        finding = aqueous_ions(campaign_of())
+        finding = ions_of(campaign_of())
         assert finding.severity is Severity.OK
         assert "MgO, MnO2" in finding.what
 
     def test_element_without_ions_is_a_warning(self, tmp_path):
         (tmp_path / "ions.yaml").write_text(VANADIUM_IONS)
-        finding = aqueous_ions(campaign_of(pourbaix={"ion_file": tmp_path / "ions.yaml"}))
+        finding = ions_of(campaign_of(pourbaix={"ion_file": tmp_path / "ions.yaml"}))
         assert finding.severity is Severity.WARNING
         assert "Mg, Mn" in finding.what
         assert finding.text.endswith("name a table with these ions in pourbaix.ion_file")
 
     def test_reference_solids_are_listed_before_the_phases_are_fetched(self, tmp_path):
-        finding = aqueous_ions(potassium_manganese_fluorides(tmp_path / "phases.json"))
+        finding = ions_of(potassium_manganese_fluorides(tmp_path / "phases.json"))
         assert finding.severity is Severity.OK
         assert all(formula in finding.what for formula in ("NaF", "Na", "K2O", "MnO2"))
 
     def test_missing_reference_solid_is_a_warning(self, tmp_path):
         campaign = potassium_manganese_fluorides(tmp_path / "phases.json", "K", "Mn", "F2", "KF")
-        finding = aqueous_ions(campaign)
+        finding = ions_of(campaign)
         assert finding.severity is Severity.WARNING
         assert all(formula in finding.what for formula in ("NaF", "K2O", "MnO2"))
 
     def test_system_without_oxygen_needs_oxides(self, tmp_path):
         required = ("K", "Mn", "F2", "Na", "O2", "NaF", "K2O", "MnO2")
         path = tmp_path / "phases.json"
-        finding = aqueous_ions(potassium_manganese_fluorides(path, *required))
+        finding = ions_of(potassium_manganese_fluorides(path, *required))
         assert finding.severity is Severity.WARNING
         assert "oxides" in finding.fix
         campaign = potassium_manganese_fluorides(tmp_path / "more.json", *required, "Mn2O3")
-        assert aqueous_ions(campaign).severity is Severity.OK
+        assert ions_of(campaign).severity is Severity.OK
 
 
 def potassium_manganese_fluorides(path, *formulas):

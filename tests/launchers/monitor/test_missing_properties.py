@@ -1,4 +1,4 @@
-"""Search for missing and incomplete band gaps."""
+"""Search for missing properties and incomplete band gaps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from jobflow.managers.fireworks import flow_to_workflow
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
 from gan_htvs.core.candidate import Verdict
 from gan_htvs.core.failure import CalculationFailure
-from gan_htvs.core.stages import Stage, Step
+from gan_htvs.core.funnel_stages import FunnelStage
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.properties import PropertyResult, UserProperty
+from gan_htvs.core.stages import Step
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.registry import register
 from launchers.launchpad.units import CampaignUnits
-from launchers.monitor.gaps import missing_gaps
+from launchers.monitor.missing_properties import missing_properties
 from tests.helpers import mg_o, proposal, relaxed, rocksalt
 from tests.jobs import add, labeled, store_output
 
@@ -43,14 +46,15 @@ def store_candidate(databases, structure=RELAXED, gap_job=GAP, **fields):
     verdict = Verdict(
         **dict(start),
         relaxed=structure,
-        stage=Stage.POURBAIX_STABLE,
+        relaxed_hash=content_hash(structure.structure),
+        stage="pourbaix_metastable",
         references="references",
         band_gap_job=gap_job,
     )
     store(databases, GATE, verdict, step="gate", candidate_id="stable")
-    candidate = {"candidate_id": "stable", "campaign": "mg-o", "stage": "pourbaix_stable"}
+    candidate = {"candidate_id": "stable", "campaign": "mg-o", "stage": "pourbaix_metastable"}
     with databases.store("candidates", key="candidate_id") as candidates:
-        candidates.update([candidate | {"band_gap": None} | fields])
+        candidates.update([candidate | {"missing_property": "band_gap"} | fields])
 
 
 @pytest.fixture
@@ -69,17 +73,17 @@ def queue(launchpad, flow, state=None):
 
 
 def test_missing_gap_is_queued_once(built, launchpad):
-    (unit,) = missing_gaps(SEARCH, built)
+    (unit,) = missing_properties(SEARCH, built)
     assert unit.flow.job_uuids == (HYBRID, GAP)
     assert {job.metadata["candidate_id"] for job in unit.flow.jobs} == {"stable"}
     assert submit(launchpad, [unit], SEARCH) == 1
-    assert missing_gaps(SEARCH, built) == []
+    assert missing_properties(SEARCH, built) == []
 
 
 @pytest.mark.parametrize("state", [None, "RESERVED", "RUNNING", "PAUSED", "DEFUSED", "FIZZLED"])
 def test_gap_with_unfinished_or_failed_job_is_not_missing(built, launchpad, state):
     queue(launchpad, gap_flow(), state=state)
-    assert missing_gaps(SEARCH, built) == []
+    assert missing_properties(SEARCH, built) == []
 
 
 @pytest.mark.parametrize(("state", "n"), [("RUNNING", 0), ("FIZZLED", 0), ("COMPLETED", 1)])
@@ -87,7 +91,7 @@ def test_gap_of_unfinished_gate_is_not_missing(built, launchpad, state, n):
     gate = labeled(add(1, 2), Step.GATE, "mg-o", candidate_id="stable")
     gate.set_uuid(GATE)
     queue(launchpad, Flow([gate]), state=state)
-    assert len(missing_gaps(SEARCH, built)) == n
+    assert len(missing_properties(SEARCH, built)) == n
 
 
 def order(start, energy=None, reason=None, **more):
@@ -114,10 +118,10 @@ SKIPPED = order("AFM", reason="too large", is_skipped=True)
 )
 def test_gap_with_limited_magnetic_orders_is_missing(built, launchpad, orders, n):
     store(built, GAP, BandGapResult(band_gap=1.3, magnetic_orders=orders))
-    units = missing_gaps(SEARCH, built)
+    units = missing_properties(SEARCH, built)
     assert len(units) == n
     assert submit(launchpad, units, SEARCH) == n
-    assert missing_gaps(SEARCH, built) == []
+    assert missing_properties(SEARCH, built) == []
 
 
 @pytest.mark.parametrize("result", [None, BandGapResult(magnetic_orders=(FM, KILLED))])
@@ -128,20 +132,20 @@ def test_incomplete_energy_is_completed_before_its_gap(databases, launchpad, res
     store_candidate(databases, incomplete, gap_job)
     if result is not None:
         store(databases, gap_job, result)
-    assert missing_gaps(SEARCH, databases) == []
+    assert missing_properties(SEARCH, databases) == []
 
 
 def test_gap_is_computed_if_the_missing_order_is_not_retryable(databases, launchpad):
     incomplete = RELAXED.model_copy(update={"magnetic_orders": (FM, UNCONVERGED)})
     store_candidate(databases, incomplete, gap_flow(incomplete).output.uuid)
-    assert len(missing_gaps(SEARCH, databases)) == 1
+    assert len(missing_properties(SEARCH, databases)) == 1
 
 
 @pytest.mark.parametrize(("began", "n"), [("2025-12-31", 0), ("2026-01-01", 0), ("2026-01-02", 1)])
 def test_gaps_computed_in_this_run_are_excluded(built, began, n):
     gap = BandGapResult(magnetic_orders=(FM, KILLED))
     store(built, GAP, gap)
-    assert len(missing_gaps(SEARCH, built, before=datetime.fromisoformat(began))) == n
+    assert len(missing_properties(SEARCH, built, before=datetime.fromisoformat(began))) == n
 
 
 @pytest.mark.parametrize(("is_retryable", "n"), [(True, 2), (False, 0)])
@@ -152,7 +156,7 @@ def test_stopped_hybrid_is_computed_again(built, is_retryable, n):
     result = BandGapResult(reason="stopped", failure=failure, is_retryable=is_retryable)
     store(built, HYBRID, failure)
     store(built, GAP, result)
-    units = missing_gaps(SEARCH, built)
+    units = missing_properties(SEARCH, built)
     assert sum(len(unit.flow.jobs) for unit in units) == n
 
 
@@ -160,7 +164,7 @@ def test_stopped_hybrid_is_computed_again(built, is_retryable, n):
 def test_results_after_the_last_build_are_considered(built, is_retryable, n):
     result = BandGapResult(reason="no VASP here", is_retryable=is_retryable)
     store(built, GAP, result)
-    assert len(missing_gaps(SEARCH, built)) == n
+    assert len(missing_properties(SEARCH, built)) == n
 
 
 def test_incomplete_gap_is_completed_with_its_uuid():
@@ -174,9 +178,9 @@ def test_incomplete_gap_is_completed_with_its_uuid():
 @pytest.mark.parametrize(
     ("fields", "n"),
     [
-        ({"stage": "pourbaix_stable", "band_gap": None}, 1),
-        ({"stage": "photoanode", "band_gap": 1.9, "incomplete_band_gap": 1.9}, 1),
-        ({"stage": "relaxed", "band_gap": None}, 0),
+        ({"stage": "pourbaix_metastable", "missing_property": "band_gap"}, 1),
+        ({"stage": "photoanode", "missing_property": None}, 1),
+        ({"stage": "relaxed", "missing_property": None}, 0),
     ],
 )
 def test_built_incomplete_gap_is_completed(databases, launchpad, fields, n):
@@ -185,8 +189,27 @@ def test_built_incomplete_gap_is_completed(databases, launchpad, fields, n):
     built_gap = gap.model_dump(mode="json")
     store_candidate(databases, band_gap_result=built_gap, **fields)
     store(databases, GAP, gap)
-    assert len(missing_gaps(SEARCH, databases)) == n
+    assert len(missing_properties(SEARCH, databases)) == n
 
 
 def test_campaign_without_gaps_has_no_missing_gap(built):
-    assert missing_gaps(mg_o(), built) == []
+    assert missing_properties(mg_o(), built) == []
+
+
+def test_missing_property_of_the_user_is_queued_once(databases, launchpad):
+    packing = UserProperty(path="tests.user_properties.atoms_per_volume")
+    stage = {"name": "packed", "property": "packing"}
+    campaign = SEARCH.model_copy(
+        update={"properties": {"packing": packing}, "stages": (FunnelStage(**stage),)}
+    )
+    store_candidate(databases)
+    with databases.store("candidates", key="candidate_id") as candidates:
+        document = {"candidate_id": "stable", "campaign": "mg-o", "missing_property": "packing"}
+        candidates.update([document])
+    (unit,) = missing_properties(campaign, databases)
+    uuid = packing.job_uuid(content_hash(RELAXED.structure))
+    assert unit.flow.job_uuids == (uuid,)
+    store(databases, uuid, PropertyResult(reason="it raised"))
+    assert len(missing_properties(campaign, databases)) == 1
+    store(databases, uuid, PropertyResult(value=1.0))
+    assert missing_properties(campaign, databases) == []
