@@ -169,10 +169,11 @@ def _text(template: str, *values: object) -> str:
 
 
 def _energies(energy: float | None, decomposition: float | None) -> str:
-    name = "above hull" if decomposition is None or decomposition >= 0 else "below the hull"
-    distance = None if decomposition is None else abs(decomposition)
-    texts = (_text("{:.3f} eV/atom", energy), _text("{:.3f} eV/atom {}", distance, name))
-    return ", ".join(filter(None, texts))
+    distance = ""
+    if decomposition is not None:
+        side = "below the hull" if round(decomposition, 3) < 0 else "above hull"
+        distance = f"{abs(decomposition):.3f} eV/atom {side}"
+    return ", ".join(filter(None, (_text("{:.3f} eV/atom", energy), distance)))
 
 
 def competing_phases(candidate: Candidate) -> str:
@@ -212,8 +213,8 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
     yield f"{candidate.level_of_theory}, final", energies
     yield "decomposition energy", _text("{:z.3f} eV/atom", candidate.decomposition_energy)
-    against_references = candidate.reference_decomposition_energy
-    yield "from reference phases alone", _text("{:z.3f} eV/atom", against_references)
+    from_references = candidate.reference_decomposition_energy
+    yield "reference decomposition energy", _text("{:z.3f} eV/atom", from_references)
     yield "competing phases", competing_phases(candidate)
     novelty = candidate.novelty
     yield "same as reference phase", (novelty and novelty.reference_match) or ""

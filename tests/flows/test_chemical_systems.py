@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
-from pymatgen.analysis.phase_diagram import PDEntry
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.analysis.pourbaix_diagram import PREFAC, PourbaixEntry
 from pymatgen.core import Composition, Lattice
 from pymatgen.core.entries import ComputedEntry
@@ -228,6 +228,27 @@ def test_energies_above_hull_agree_with_pymatgen(search):
             entry = PDEntry(cell, candidate.energy_per_atom * cell.num_atoms)
             expected = diagram.get_e_above_hull(entry, allow_negative=True)
             assert candidate.reference_decomposition_energy == pytest.approx(expected, abs=1e-8)
+
+
+def test_stable_candidates_are_at_zero_and_unstable_ones_above(search):
+    compared = [c for c in search.candidates if c.energy_above_hull is not None]
+    cells = [candidate.structure.composition for candidate in compared]
+    entries = [
+        PDEntry(cell, candidate.energy_per_atom * cell.num_atoms)
+        for cell, candidate in zip(cells, compared, strict=True)
+    ]
+    # The same crystal as a reference phase does not compete with it.
+    competing = [
+        entry
+        for entry, candidate in zip(entries, compared, strict=True)
+        if not (candidate.novelty and candidate.novelty.reference_match)
+    ]
+    diagram = PhaseDiagram([*search.references.phase_diagram.entries, *competing])
+    for entry, candidate in zip(entries, compared, strict=True):
+        above = max(diagram.get_e_above_hull(entry, allow_negative=True), 0)
+        assert candidate.energy_above_hull == pytest.approx(above, abs=1e-8)
+        assert candidate.energy_above_hull == max(candidate.decomposition_energy, 0)
+        assert sum(candidate.decomposes_to.values()) == pytest.approx(1, abs=1e-12)
 
 
 def test_pourbaix_energies_agree_with_pymatgen(search):

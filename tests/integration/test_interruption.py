@@ -41,7 +41,7 @@ def finish(site, n_structures=3):
 
 def independent_fields(candidate):
     """Return the fields that do not depend on other candidates."""
-    shared = {"energy_above_hull", "duplicate_of", "stage", "reason"}
+    shared = {"energy_above_hull", "decomposition_energy", "duplicate_of", "stage", "reason"}
     return {key: value for key, value in candidate.items() if key not in shared}
 
 

@@ -209,7 +209,7 @@ def test_evaluated_structure_replaces_that_of_the_prescreen(show):
     for line in (
         "PBE+U, final -9.000 eV/atom, 0.000 eV/atom above hull",
         "decomposition energy -0.021 eV/atom",
-        "from reference phases alone -0.034 eV/atom",
+        "reference decomposition energy -0.034 eV/atom",
         "competing phases 67% MnO rocksalt, 20% O2, 13% Mn alpha",
         "same as reference phase MnO rocksalt",
     ):
