@@ -97,7 +97,7 @@ def oxidation_states(structure: Structure, magmoms: Sequence[float]) -> Oxidatio
     states: list[float | None] = [None] * len(structure)
     if find_anions(element.symbol for element in elements):
         states = [_state(*pair) for pair in zip(elements, magmoms, strict=True)]
-        for site in _bonded_oxygen(structure):
+        for site in bonded_oxygen(structure):
             states[site] = None
     average = {}
     for element in dict.fromkeys(elements):
@@ -122,7 +122,7 @@ def _state(element: Element, moment: float) -> float | None:
     return common[0] if len(common) == 1 and element.symbol not in MIXED_VALENT else None
 
 
-def _bonded_oxygen(structure: Structure) -> set[int]:
+def bonded_oxygen(structure: Structure) -> set[int]:
     """Find the oxygen atoms of peroxide, superoxide and O2."""
     oxygen = np.array([i for i, site in enumerate(structure) if site.specie.symbol == "O"], int)
     # Nearest images only: in a collapsed cell a list of all neighbors would be too long.

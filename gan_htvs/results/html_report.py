@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ase.visualize.plot import plot_atoms
@@ -12,6 +13,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gan_htvs import __version__
 from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
+from gan_htvs.results.caveats import caveats_of, caveats_of_campaign
 from gan_htvs.results.funnel import PUBLISHED_COLUMN
 
 if TYPE_CHECKING:
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
 RANKED_FIELDS = (
     *("candidate_id", "formula_pretty", "stage", "reason", "origin", "nsites", "symmetry"),
     *("structure", "energy_above_hull", "pourbaix", "band_gap", "band_gap_method", "novelty"),
-    *("incomplete_band_gap", "energy_incomplete", "decomposition_energy"),
+    *(
+        "band_gap_result",
+        "chemsys",
+        "level_of_theory",
+        "incomplete_band_gap",
+        "energy_incomplete",
+        "decomposition_energy",
+    ),
 )
 """Candidate fields that the table of best candidates needs."""
 
@@ -68,6 +77,8 @@ def render_report(
         lstrip_blocks=True,
     )
     energy, band_gap = campaign.engines.energy.name, campaign.engines.band_gap.name
+    notes_of = [caveats_of(candidate, campaign) for candidate in ranked]
+    caveats = list(dict.fromkeys(chain(caveats_of_campaign(campaign), *notes_of)))
     environment.filters |= {"count": _count, "number": _number}
     return environment.get_template("report.html").render(
         campaign=campaign,
@@ -83,11 +94,15 @@ def render_report(
             for candidate in ranked
         ),
         ranked=[
-            (candidate, figure_data_uri(draw_structure(candidate.structure)))
-            for candidate in ranked
+            (
+                candidate,
+                figure_data_uri(draw_structure(candidate.structure)),
+                [caveats.index(caveat) + 1 for caveat in notes],
+            )
+            for candidate, notes in zip(ranked, notes_of, strict=True)
         ],
         methods=list(_methods(campaign)),
-        caveats=list(_caveats(campaign)),
+        caveats=caveats,
         when=f"{when:%Y-%m-%d %H:%M} UTC",
         version=__version__,
     )
@@ -132,28 +147,6 @@ def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
             yield funnel.quantity(name).label, f"computed by {funnel.properties[name].path}"
     stages = (f"{s.name} ({s.describe(funnel.quantity(s.property))})" for s in funnel.stages)
     yield "stages", ", ".join(stages)
-
-
-def _caveats(campaign: Campaign) -> Iterator[str]:
-    engines = campaign.engines
-    if engines.energy.name.startswith("vasp"):
-        yield "All compared energies are from the same functional."
-    else:
-        yield (
-            f"Energies are from an interatomic potential ({engines.energy.name}) and are compared "
-            "only with energies of the same potential; density-functional calculations have not "
-            "confirmed them. Structures below the hull are predictions to be verified."
-        )
-    if campaign.computes_gaps and engines.band_gap.name == "gpaw":
-        yield (
-            "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, for the lowest-energy magnetic "
-            "ordering among those computed."
-        )
-    if (warning := campaign.references.completeness_warning) is not None:
-        yield warning
-    if campaign.aqueous_conditions is not None:
-        yield "Aqueous stability is thermodynamic; kinetics and passivation are not included."
-    yield "Temperature and phonons are not included: structures may be dynamically unstable."
 
 
 def _number(value: float | None, digits: int = 3) -> str:

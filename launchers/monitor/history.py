@@ -12,10 +12,11 @@ from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.shares import round_shares
 from gan_htvs.core.stages import Step
+from gan_htvs.results.caveats import caveats_of, caveats_of_campaign
 from gan_htvs.results.store import CandidateStore
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
 from launchers.launchpad.jobs import UUID
-from launchers.launchpad.registry import reference_warnings
+from launchers.launchpad.registry import submissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,22 +51,22 @@ class History:
         The relaxation in the prescreen; None without a prescreen.
     relaxed
         The evaluated structure; None if the candidate was not evaluated.
-    reference_warning
-        Warning that the reference phases may be incomplete; None if they are not from a folder or
-        file.
+    caveats
+        Limits of the methods, error estimates and known weak points of the data.
     """
 
     candidate: Candidate
     jobs: list[QueuedJob]
     relaxation: RelaxationResult | None = None
     relaxed: RelaxedStructure | None = None
-    reference_warning: str | None = None
+    caveats: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the candidate's document with both relaxations and the jobs."""
         return encode(self.candidate) | {
             "relaxation": self.relaxation and encode(self.relaxation),
             "relaxed": self.relaxed and encode(self.relaxed),
+            "caveats": list(self.caveats),
             "jobs": [{name: getattr(job, name) for name in JOB_FIELDS} for job in self.jobs],
         }
 
@@ -115,8 +116,16 @@ def read_history(databases: Databases, candidate_id: str) -> History:
         jobs,
         _latest(RelaxationResult, relaxations),
         _latest(RelaxedStructure, evaluated),
-        next(iter(reference_warnings(databases, [candidate.campaign])), None),
+        tuple(_caveats(databases, candidate)),
     )
+
+
+def _caveats(databases: Databases, candidate: Candidate) -> list[str]:
+    """Return the caveats of a candidate and of its campaign, if it is stored."""
+    campaigns = {campaign.name: campaign for campaign, _ in submissions(databases)}
+    campaign = campaigns.get(candidate.campaign)
+    general = caveats_of_campaign(campaign) if campaign else ()
+    return [*caveats_of(candidate, campaign), *general]
 
 
 def _latest(model: type[Document], stored: Sequence[Any]) -> Any:
@@ -157,7 +166,7 @@ def _lines(history: History) -> Iterator[Line]:
         yield "volume change", _text("{:+.1%}", relaxed.volume_change)
         yield "moments", _moments(relaxed)
     yield from _results(candidate)
-    yield "references", history.reference_warning or ""
+    yield from (("caveat", caveat) for caveat in history.caveats)
     for job in history.jobs:
         state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
         yield f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"
