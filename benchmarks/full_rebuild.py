@@ -30,7 +30,7 @@ from submission import Meter, databases_of
 
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.candidate import Assessment, Origin, Proposal, RelaxedStructure, Verdict
-from gan_htvs.core.stages import ProposerName, Stage, Step
+from gan_htvs.core.stages import ProposerName, Step
 from gan_htvs.structures.declash import declash
 from launchers.launchpad.builders import build_candidates, ensure_indexes
 
@@ -160,7 +160,7 @@ def verdicts_of(first: int, end: int) -> Iterator[Verdict]:
                 reference_decomposition_energy=above_hull,
                 decomposes_to={},
             ),
-            stage=Stage.STABLE,
+            stage="synthesizable",
             references=REFERENCES.content_hash,
         )
 

@@ -130,6 +130,18 @@ def serve(stack: ExitStack) -> int:
     return server.port
 
 
+STAGES = {
+    Stage.GENERATED.value: 0.1,
+    "metastable": 0.4,
+    "synthesizable": 0.1,
+    "band_gap_computed": 0.02,
+    "photoanode": 0.003,
+    Stage.REJECTED.value: 0.327,
+    Stage.FAILED.value: 0.05,
+}
+"""Share of candidates by stage."""
+
+
 def synthetic(number: int) -> Iterator[list[dict[str, Any]]]:
     """Yield documents of candidates in chunks, with the stages of a typical funnel."""
     rng = np.random.default_rng(0)
@@ -140,8 +152,8 @@ def synthetic(number: int) -> Iterator[list[dict[str, Any]]]:
 
 def document(i: int, systems: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
     """Return the document of one candidate."""
-    stage = rng.choice(list(Stage), p=[0.1, 0.4, 0.1, 0.02, 0.003, 0.327, 0.05])
-    has_gap = stage in (Stage.POURBAIX_STABLE, Stage.PHOTOANODE)
+    stage = rng.choice(list(STAGES), p=list(STAGES.values()))
+    has_gap = stage in ("band_gap_computed", "photoanode")
     return systems[rng.integers(len(systems))] | {
         "candidate_id": f"{i:016x}",
         "stage": str(stage),
