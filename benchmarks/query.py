@@ -61,7 +61,7 @@ QUERIES: dict[str, dict[str, Any]] = {
     "one formula": {"formula": "MgMnO3"},
     "stable ones of a system, by gap": {
         "chemsys": "Mg-Mn-O",
-        "stage": "pourbaix_stable",
+        "stage": "band_gap_computed",
         "sort": "-band_gap",
     },
     "photoanodes": {"stage": "photoanode"},
