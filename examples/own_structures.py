@@ -21,7 +21,7 @@ store = JobStore(MemoryStore())
 run_locally(Flow([references, *candidates]), store=store, log=False)
 for candidate in candidates:
     verdict = candidate.output.resolve(store)
-    print(verdict.relaxed.structure.get_space_group_info()[0], verdict.stage.value, verdict.reason)
+    print(verdict.relaxed.structure.get_space_group_info()[0], verdict.stage, verdict.reason)
     print(f"  energy above hull             {verdict.assessment.energy_above_hull:.3f} eV/atom")
     print(f"  Pourbaix decomposition energy {verdict.assessment.pourbaix.minimum:.3f} eV/atom")
     print("  band gap                     ", verdict.band_gap and verdict.band_gap.band_gap, "eV")
