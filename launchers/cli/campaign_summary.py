@@ -87,7 +87,10 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     if funnel.implausible_warning is not None:
         note(funnel.implausible_warning)
     if funnel.caveat is not None:
-        note(f"{funnel.caveat} The next run completes them.")
+        fix = (
+            "Larger limits in engines.band_gap may complete them; gan-htvs show ID has the reason."
+        )
+        note(f"{funnel.caveat} {fix}")
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:

@@ -335,6 +335,8 @@ def test_changed_settings_are_a_user_error_without_extend(databases):
     with pytest.raises(UserError, match=r"stages.*--extend"):
         register(changed, databases, extend=False)
     register(changed, databases, extend=True)
+    larger = {"band_gap": {"name": "none", "max_scf_iterations": 900, "accept_incomplete": True}}
+    register(campaign_of(engines=larger), databases, extend=True)
     other = campaign_of(pourbaix={"ph_max": 10})
     with pytest.raises(UserError, match=r"pourbaix.ph_max.*restore"):
         register(other, databases, extend=True)
