@@ -44,6 +44,7 @@ def stored(launchpad_file):
                     "formula_pretty": "MgO",
                     "stage": "synthesizable",
                     "energy_above_hull": 0.01,
+                    "properties": {"hardness": {"value": 9.5, "unit": "GPa", "reason": None}},
                     "origin": {"proposer": "gan"},
                 },
                 common
@@ -77,6 +78,7 @@ def test_candidates_as_json_and_csv(stored):
     assert table[0]["formula_pretty"] == "MgO"
     assert float(table[0]["energy_above_hull"]) == 0.01
     assert table[1]["reason"] == "crashed"
+    assert [row["properties.hardness.value"] for row in table] == ["9.5", ""]
 
 
 def test_candidates_by_stage(stored):
@@ -85,6 +87,17 @@ def test_candidates_by_stage(stored):
     )
     assert [row["candidate_id"] for row in rows] == ["bb"]
     assert "MgO" in call("candidates", "-l", stored).output
+
+
+def test_stage_of_no_campaign_is_refused(stored):
+    result = call("candidates", "-l", stored, "--stage", "superb")
+    assert result.exit_code == 2
+    assert "superb" in result.output
+    assert "photoanode" in result.output
+
+
+def test_property_of_the_user_has_a_column(stored):
+    assert "hardness" in call("candidates", "-l", stored).output
 
 
 def test_candidates_are_filtered_sorted_and_counted(stored):

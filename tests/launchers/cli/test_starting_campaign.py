@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from gan_htvs.campaign.campaign_file import parse_campaign, read_campaign
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.funnel_stages import PUBLISHED_STAGES
 from launchers.cli.main import app
+from launchers.cli.options import FunnelTemplate
 from launchers.cli.starting_campaign import starting_campaign
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -33,6 +35,26 @@ def test_init_writes_a_campaign_of_the_system(tmp_path):
     assert [c.formula for c in campaign.compositions] == ["CaMnO2", "CaMnO3", "CaMn2O4"]
     assert [sum(counts) for counts in campaign.target_counts] == [4, 5, 7]
     assert campaign.sampling.proposers == ("random", "symmetric", "substitution")
+
+
+@pytest.mark.parametrize("system", ["Mg-Mn-O", "Ca-Mn-O", "K-Mn-F"])
+@pytest.mark.parametrize("template", FunnelTemplate)
+def test_template_has_its_stages(tmp_path, system, template):
+    folder = tmp_path / "search"
+    arguments = ["init", "--system", system, "--template", template, str(folder)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    campaign = parse_campaign(folder / "campaign.yaml")
+    properties = [stage.property for stage in campaign.stages]
+    match template:
+        case FunnelTemplate.PHOTOANODE:
+            assert campaign.stages == PUBLISHED_STAGES
+        case FunnelTemplate.CATHODE:
+            assert properties == ["energy_above_hull", "oxidation_state_Mn"]
+        case FunnelTemplate.HULL:
+            assert set(properties) == {"energy_above_hull"}
+    is_photoanode = template == FunnelTemplate.PHOTOANODE
+    assert campaign.computes_gaps == is_photoanode
+    assert (campaign.aqueous_conditions is not None) == is_photoanode
 
 
 def test_centers_of_polyanions_have_their_most_frequent_oxidation_state(tmp_path):
