@@ -53,6 +53,17 @@ class Origin(Document):
         return self.proposer == REFERENCE_PHASE
 
 
+class Symmetrization(Document):
+    """How a relaxed structure was replaced by a symmetrized copy."""
+
+    tolerance: float = Field(description="tolerance of the symmetry, A")
+    max_displacement: float = Field(
+        description="largest displacement of an atom relative to the cell, A"
+    )
+    n_steps: int = Field(description="relaxation steps of the copy")
+    energy_change: float = Field(description="eV/atom")
+
+
 class RelaxedStructure(Document):
     """A relaxed structure with its energy."""
 
@@ -67,6 +78,9 @@ class RelaxedStructure(Document):
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, per atom")
+    symmetrization: Symmetrization | None = Field(
+        None, description="None: no symmetrized copy of at most this energy was found"
+    )
     pre_relaxation_steps: int | None = Field(
         None, description="relaxation steps of an interatomic potential before VASP"
     )
@@ -277,7 +291,7 @@ class Novelty(Document):
 
 
 class Symmetry(Document):
-    """Symmetry of a structure: fields of emmet-core's ``SymmetryData``, which imports slowly."""
+    """Symmetry of a structure at the stated tolerances: fields of emmet-core's ``SymmetryData``."""
 
     crystal_system: str | None = Field(None, description="such as Cubic")
     symbol: str | None = Field(None, description="space group symbol")
@@ -311,8 +325,16 @@ class Candidate(Document):
         description="absolute sum of the moments of the sites of ``structure``, Bohr magnetons; "
         "None: its moments are unknown",
     )
-    symmetry: Symmetry | None = Field(None, description="symmetry of the latest structure")
+    symmetry: Symmetry | None = Field(
+        None,
+        description="symmetry of ``structure``, or of ``generated_structure`` if it is None, at a "
+        "tolerance of 0.1 A",
+    )
+    tight_symmetry: Symmetry | None = Field(None, description="the same at a tolerance of 0.01 A")
     generated_structure: Structure
+    generated_symmetry: Symmetry | None = Field(
+        None, description="symmetry of ``generated_structure`` at a tolerance of 0.1 A"
+    )
     prescreen: PrescreenVerdict | None = Field(None, description="results of the prescreen")
     structure: Structure | None = Field(None, description="after relaxation")
     oxidation_states: OxidationStates | None = Field(

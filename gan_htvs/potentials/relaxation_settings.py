@@ -36,6 +36,12 @@ class PotentialSettings(Settings):
         "CellAwareBFGS",
         description="ASE optimizer; LBFGS can jump into unphysical minima of a potential",
     )
+    symmetry_tolerances: tuple[PositiveFloat, ...] = Field(
+        (0.3, 0.2, 0.1),
+        description="tolerances of the symmetrized copies that are tried after a relaxation, A, "
+        "largest first; a copy replaces the relaxed structure if its energy is not higher; []: "
+        "none",
+    )
 
     @model_validator(mode="after")
     def _arguments_need_a_potential_of_atomate2(self) -> Self:

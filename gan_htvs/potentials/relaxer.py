@@ -17,12 +17,20 @@ from ase.optimize.cellawarebfgs import CellAwareBFGS
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.core.candidate import Curve, Ending, RelaxationResult, RelaxedStructure, volume_change
+from gan_htvs.core.candidate import (
+    Curve,
+    Ending,
+    RelaxationResult,
+    RelaxedStructure,
+    Symmetrization,
+    volume_change,
+)
 from gan_htvs.core.errors import CalculationError
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.corrections import energy_correction
 from gan_htvs.potentials.springs import spring_hessian
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
+from gan_htvs.structures.symmetry import symmetrized_copies
 from gan_htvs.structures.validity import check_geometry, unphysical_change
 
 if TYPE_CHECKING:
@@ -47,6 +55,14 @@ SOFTEST_CELL = 8 * units.GPa
 """Minimum stiffness of the cell: a bulk modulus, eV/A^3."""
 LONGEST_STEP = 0.2
 """Largest displacement of an atom, and of strain times length, in one step, A."""
+
+COPY_STEPS = 5
+"""Largest number of steps in which a symmetrized copy must reach the energy of its original."""
+COPY_EXCESS = 0.002
+"""Largest energy of a symmetrized copy above its original before its relaxation, eV/atom. In 111
+relaxations to 0.1 eV/A, no copy above 0.001 eV/atom reached the energy of its original."""
+ENERGY_NOISE = 1e-5
+"""Differences of energies up to this are numerical noise, eV/atom."""
 
 
 class Work(NamedTuple):
@@ -88,7 +104,9 @@ def relax(
     """Relax positions and cell in this process; :class:`Work` describes the arguments.
 
     The convergence criterion is that of atomate2's relaxer: forces on atoms and cell, in the frame
-    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
+    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``. Then symmetrized copies are
+    relaxed for up to :data:`COPY_STEPS` steps, and the first one that is converged and not higher
+    in energy, except for :data:`ENERGY_NOISE`, replaces the relaxed structure.
     """
     calculator = calculator_of(settings.name, **settings.arguments)
     stepwise = StepwiseRelaxation(Work(structure, settings, stop, audited, is_reference, geometry))
@@ -110,6 +128,14 @@ def _denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+class _State(NamedTuple):
+    """A computed structure: energy without corrections, eV/atom, and moments, Bohr magnetons."""
+
+    structure: Structure
+    energy_per_atom: float
+    magmoms: list[float] | None
 
 
 class StepwiseRelaxation:
@@ -165,31 +191,69 @@ class StepwiseRelaxation:
             self.atoms = AseAtomsAdaptor.get_atoms(start, msonable=False)
             optimizer = _optimizer(self.atoms, settings)
             ending, reason = yield from self._walk(optimizer, offset)
-            energy_per_atom = float(self.atoms.get_potential_energy()) / len(self.atoms)
-            has_moments = "magmoms" in self.atoms.calc.implemented_properties
-            magmoms = self.atoms.get_magnetic_moments().tolist() if has_moments else None
-            _check_finite(energy_per_atom, self.atoms.positions, magmoms or [])
+            final = self._state()
         # Potentials may raise anything, for example if a cell explodes; other structures go on.
         except Exception as error:  # noqa: BLE001
             text = str(error).splitlines() or [type(error).__name__]
             return self._ended(Ending.RAISED, f"{Ending.RAISED}: {text[0]}")
-        structure = _structure(self.atoms)
+        symmetrization = None
+        if ending is Ending.CONVERGED:
+            final, symmetrization = yield from self._symmetrize(final, offset)
         try:
-            correction = energy_correction(structure, energy_per_atom, settings.name)
+            correction = energy_correction(final.structure, final.energy_per_atom, settings.name)
         except CalculationError as error:
             return self._ended(Ending.RAISED, str(error))
         relaxed = RelaxedStructure(
-            structure=structure,
-            energy_per_atom=energy_per_atom + correction,
+            structure=final.structure,
+            energy_per_atom=final.energy_per_atom + correction,
             correction_per_atom=correction,
             level_of_theory=settings.level_of_theory,
             converged=ending is Ending.CONVERGED,
-            magmoms=magmoms,
-            n_steps=optimizer.nsteps,
+            magmoms=final.magmoms,
+            n_steps=len(self.curve.energies) - 1,
             cpu_seconds=self.clock() - self.began,
-            volume_change=volume_change(start, structure),
+            volume_change=volume_change(start, final.structure),
+            symmetrization=symmetrization,
         )
         return self._ended(ending, reason, relaxed)
+
+    def _state(self) -> _State:
+        """Return structure, energy and moments of the last step."""
+        atoms = self.atoms
+        energy_per_atom = float(atoms.get_potential_energy()) / len(atoms)
+        has_moments = "magmoms" in atoms.calc.implemented_properties
+        magmoms = atoms.get_magnetic_moments().tolist() if has_moments else None
+        _check_finite(energy_per_atom, atoms.positions, magmoms or [])
+        return _State(_structure(atoms), energy_per_atom, magmoms)
+
+    def _symmetrize(
+        self, relaxed: _State, offset: float
+    ) -> Steps[tuple[_State, Symmetrization | None]]:
+        """Replace a relaxed structure by its most symmetric copy that is not higher in energy.
+
+        The curve is continued by that of the copy.
+        """
+        tolerances = self.work.settings.symmetry_tolerances
+        for copy in symmetrized_copies(relaxed.structure, tolerances):
+            self.atoms = AseAtomsAdaptor.get_atoms(copy.structure, msonable=False)
+            curve = Curve()
+            try:
+                is_as_low = yield from self._walk_copy(
+                    curve, relaxed.energy_per_atom + offset, offset
+                )
+                state = self._state()
+            # The relaxed structure remains.
+            except Exception:  # noqa: BLE001, S112
+                continue
+            if is_as_low and self.flaw_in(state.structure) is None:
+                self.curve = _joined(self.curve, curve)
+                return state, Symmetrization(
+                    tolerance=copy.tolerance,
+                    max_displacement=copy.max_displacement,
+                    n_steps=len(curve.energies) - 1,
+                    energy_change=state.energy_per_atom - relaxed.energy_per_atom,
+                )
+        return relaxed, None
 
     def _ended(
         self, ending: Ending, reason: str | None, relaxed: RelaxedStructure | None = None
@@ -209,24 +273,15 @@ class StepwiseRelaxation:
         optimizer.fmax = self.work.settings.fmax
         while True:
             outcome = yield
-            if isinstance(outcome, Exception):
-                raise outcome
-            atoms.calc = outcome
+            self._add_energy(curve, outcome, offset)
             step = optimizer.nsteps
-            energy = float(atoms.get_potential_energy())
-            _check_finite(energy, atoms.positions, atoms.cell.array)
-            curve.energies.append(energy / len(atoms) + offset)
-            curve.volumes.append(float(atoms.cell.volume) / len(atoms))
             flaw = self.flaw_in(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
             if flaw is not None:
                 return Ending.UNSOUND, f"after {step} steps: {flaw}"
             # Check the initial energy before forces are computed.
             if step == 0 and (reason := self._reason_to_stop()) is not None:
                 return Ending.STOPPED, reason
-            is_converged = optimizer.converged()
-            max_force = float(_force_norms(optimizer.atoms).max())
-            _check_finite(max_force)
-            curve.max_forces.append(max_force)
+            is_converged = _add_force(curve, optimizer)
             if is_converged:
                 break
             if step > 0 and (reason := self._reason_to_stop()) is not None:
@@ -241,6 +296,35 @@ class StepwiseRelaxation:
             return Ending.CONVERGED, None
         return Ending.OUT_OF_STEPS, f"relaxation not converged after {optimizer.nsteps} steps"
 
+    def _walk_copy(self, curve: Curve, limit: float, offset: float) -> Steps[bool]:
+        """Relax a symmetrized copy; return whether it converged to an energy up to a limit."""
+        optimizer = _optimizer(self.atoms, self.work.settings)
+        optimizer.fmax = self.work.settings.fmax
+        while True:
+            outcome = yield
+            self._add_energy(curve, outcome, offset)
+            if optimizer.nsteps == 0 and curve.energies[0] > limit + COPY_EXCESS:
+                return False
+            if _add_force(curve, optimizer) and curve.energies[-1] <= limit + ENERGY_NOISE:
+                return True
+            if optimizer.nsteps >= COPY_STEPS:
+                return False
+            optimizer.step()
+            optimizer.nsteps += 1
+
+    def _add_energy(
+        self, curve: Curve, outcome: Calculator | Exception | None, offset: float
+    ) -> None:
+        """Compute the energy of the current structure with a calculator, and add it to a curve."""
+        if isinstance(outcome, Exception):
+            raise outcome
+        atoms = self.atoms
+        atoms.calc = outcome
+        energy = float(atoms.get_potential_energy())
+        _check_finite(energy, atoms.positions, atoms.cell.array)
+        curve.energies.append(energy / len(atoms) + offset)
+        curve.volumes.append(float(atoms.cell.volume) / len(atoms))
+
     def _reason_to_stop(self) -> str | None:
         """Return a reason to stop; an audited relaxation records the step and continues."""
         if self.work.stop is None or self.would_stop_at is not None:
@@ -249,6 +333,23 @@ class StepwiseRelaxation:
         if reason is not None:
             self.would_stop_at = len(self.curve.energies) - 1
         return None if self.work.audited else reason
+
+
+def _add_force(curve: Curve, optimizer: Optimizer) -> bool:
+    """Add the largest force to a curve; return whether it is below the limit."""
+    is_converged = bool(optimizer.converged())
+    max_force = float(_force_norms(optimizer.atoms).max())
+    _check_finite(max_force)
+    curve.max_forces.append(max_force)
+    return is_converged
+
+
+def _joined(first: Curve, second: Curve) -> Curve:
+    return Curve(
+        energies=first.energies + second.energies,
+        max_forces=first.max_forces + second.max_forces,
+        volumes=first.volumes + second.volumes,
+    )
 
 
 def _check_finite(*values: ArrayLike) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
+from gan_htvs.structures.symmetry import TIGHT_SYMPREC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +37,10 @@ _COLUMNS = {
 }
 """Columns of the manifest and the candidate fields that they hold."""
 
-EXPORT_FIELDS = (*_COLUMNS.values(), "generated_structure", "structure", "pourbaix")
+EXPORT_FIELDS = (
+    *(*_COLUMNS.values(), "generated_structure", "structure", "pourbaix"),
+    *("symmetry", "tight_symmetry"),
+)
 """Candidate fields that an export needs."""
 
 MANIFEST = "manifest.csv"
@@ -53,13 +57,18 @@ class StructureFormat(StrEnum):
 
 
 def structure_text(candidate: Candidate, structure_format: StructureFormat) -> str:
-    """Return the relaxed structure of a candidate, or the generated one, as file contents."""
+    """Return the relaxed structure of a candidate, or the generated one, as file contents.
+
+    CIF files have the space group at a tolerance of 0.01 A, and its conventional cell.
+    """
     structure = (candidate.structure or candidate.generated_structure).get_sorted_structure()
     if structure_format is StructureFormat.POSCAR:
         comment = f"{candidate.formula_pretty} {candidate.candidate_id}"
         return str(structure.to(fmt="poscar", comment=comment))
     if structure_format is StructureFormat.CIF:
-        return str(structure.to(fmt="cif"))
+        symmetry = candidate.tight_symmetry
+        is_symmetric = symmetry is not None and symmetry.number not in (None, 1)
+        return str(structure.to(fmt="cif", symprec=TIGHT_SYMPREC if is_symmetric else None))
     from ase.io.extxyz import write_extxyz  # noqa: PLC0415 - slow
     from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - slow
 
@@ -135,8 +144,10 @@ def _existing_rows(manifest: Path) -> Iterator[dict[str, str]]:
 
 def _manifest_fields(candidate: Candidate) -> dict[str, Any]:
     fields = {column: getattr(candidate, field) for column, field in _COLUMNS.items()}
-    pourbaix = candidate.pourbaix
+    pourbaix, symmetry, tight = candidate.pourbaix, candidate.symmetry, candidate.tight_symmetry
     return fields | {
+        "space_group_0.1_A": symmetry and symmetry.symbol,
+        "space_group_0.01_A": tight and tight.symbol,
         "stage": candidate.stage,
         "is_relaxed": candidate.structure is not None,
         "uncovered_subsystems": ", ".join(candidate.uncovered_subsystems or ()) or None,

@@ -99,7 +99,7 @@ class Filters(Settings):
     )
     nsites: Range | None = Field(None, description="atoms in the cell")
     spacegroup: Annotated[int, Field(ge=1, le=230)] | None = Field(
-        None, description="space group number"
+        None, description="space group number at a tolerance of 0.1 A"
     )
     is_novel: bool | None = Field(
         None, description="neither a training structure nor a reference phase"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.core.funnel_stages import PUBLISHED_STAGES
 from gan_htvs.core.stages import REFERENCE_PHASE, ScreeningStep
+from gan_htvs.results.space_groups import SPACE_GROUP_FIELDS, P1Counts, p1_note
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning, within
 from gan_htvs.thermodynamics.plausibility import SETTING
 
@@ -25,6 +26,7 @@ CANDIDATE_FIELDS = (
     *("reference_decomposition_energy", "incomplete_band_gap", "novelty.is_novel"),
     *("duplicate_of", "uncovered_subsystems", "prescreen.rejected_at"),
     "prescreen.decomposition_energy",
+    *SPACE_GROUP_FIELDS,
 )
 """Fields of a candidate document that the counts need, besides those of the stages."""
 
@@ -85,6 +87,8 @@ class Funnel:
         Reference phases may have other elements: Na2SO4 gives the energies of aqueous ions of S.
     n_implausible
         Structures that were rejected because their energy is too far below the hull.
+    p1
+        Candidates without symmetry, by proposer.
     """
 
     stages: list[str]
@@ -95,6 +99,7 @@ class Funnel:
     accepts_incomplete_gaps: bool = False
     uncovered_subsystems: tuple[str, ...] = ()
     n_implausible: int = 0
+    p1: dict[str, P1Counts] = field(default_factory=dict)
 
     @property
     def hull_warning(self) -> str | None:
@@ -111,6 +116,11 @@ class Funnel:
             f"{structures} rejected because the energy is too far below the hull ({SETTING}): "
             "holes of the potential, or missing reference phases."
         )
+
+    @property
+    def p1_note(self) -> str | None:
+        """Numbers of candidates without symmetry; None if none was relaxed."""
+        return p1_note(self.p1)
 
     @property
     def columns(self) -> dict[str, list[int | None]]:
@@ -250,6 +260,7 @@ def measure_funnel(
         campaign.engines.band_gap.accept_incomplete,
         tuple(within(all_uncovered(rows), system.elements)),
         sum(is_implausible(row) or _is_implausible_in_prescreen(row) for row in rows),
+        {name: P1Counts.of(group) for name, group in groups.items()},
     )
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from gan_htvs.results.funnel import Funnel
 
 RANKED_FIELDS = (
-    *("candidate_id", "formula_pretty", "stage", "reason", "origin", "nsites", "symmetry"),
+    *("candidate_id", "formula_pretty", "stage", "reason", "origin", "nsites"),
+    *("symmetry", "tight_symmetry"),
     *("structure", "energy_above_hull", "pourbaix", "band_gap", "band_gap_method", "novelty"),
     *(
         "band_gap_result",
@@ -139,6 +140,7 @@ def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
             f"mol/l ({settings.ion_set})"
         )
         yield "aqueous stability", pourbaix
+    yield "space groups", "spglib, tolerances in parentheses"
     if campaign.computes_gaps:
         yield "band gaps", engines.band_gap.name
     funnel = campaign.funnel

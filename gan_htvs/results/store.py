@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
     from gan_htvs.core.candidate import Candidate
 
+SYMMETRIES = ("symmetry", "tight_symmetry")
+"""Fields with the symmetry of a candidate at two tolerances."""
+
 SUMMARY_FIELDS = (
     "candidate_id",
     "campaign",
     "formula_pretty",
     "nsites",
-    "symmetry.symbol",
-    "symmetry.number",
+    *(f"{name}.{key}" for name in SYMMETRIES for key in ("symbol", "number", "symprec")),
     "failure.folder",
     "oxidation_states.average",
     "density",

@@ -1,19 +1,27 @@
-"""Crystals from space group and asymmetric unit, and symmetrization of structures, by spglib.
+"""Crystals from space group and asymmetric unit, space groups, and symmetrization, by spglib.
 
 ``Structure.from_spacegroup`` takes seconds to generate the operations of a cubic group.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import spglib
+from ase.spacegroup.symmetrize import refine_symmetry
 from pymatgen.core import Element, Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+
+from gan_htvs.core.candidate import Symmetry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
 
 N_HALL_SETTINGS = 530
@@ -22,8 +30,12 @@ N_HALL_SETTINGS = 530
 SAME_SITE = 0.01
 """Positions within this distance are the same, A."""
 
-SYMMETRY_TOLERANCE = 0.1
-"""Tolerance of the space groups of candidates, A, as in the Materials Project."""
+SYMPREC = 0.1
+"""Tolerance of space groups in emmet-core and the Materials Project, A."""
+TIGHT_SYMPREC = 0.01
+"""Default tolerance of space groups in pymatgen, A."""
+ANGLE_TOLERANCE = 5.0
+"""Angle tolerance of space groups in pymatgen and emmet-core, degrees."""
 
 
 def primitive_crystal(
@@ -91,8 +103,8 @@ def _hall_numbers() -> dict[str | int, int]:
 
 
 def space_group_number(structure: Structure) -> int:
-    """Return the number of the space group of a crystal, within :data:`SYMMETRY_TOLERANCE`."""
-    _, number = structure.get_space_group_info(symprec=SYMMETRY_TOLERANCE)
+    """Return the number of the space group of a crystal, within :data:`SYMPREC`."""
+    _, number = structure.get_space_group_info(symprec=SYMPREC)
     return int(number)
 
 
@@ -113,8 +125,7 @@ def symmetrize(structure: Structure, tolerance: float) -> Structure:
     """
     if not tolerance:
         return structure
-    numbers = [site.specie.Z for site in structure]
-    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    cell = _spglib_cell(structure)
     dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance)
     if dataset is None or len(dataset.rotations) == 1:
         return structure
@@ -129,3 +140,104 @@ def symmetrize(structure: Structure, tolerance: float) -> Structure:
         return structure
     order = list(dict.fromkeys(structure.species))
     return ideal.get_sorted_structure(key=lambda site: order.index(site.specie))
+
+
+class SymmetrizedCopy(NamedTuple):
+    """A structure of higher symmetry close to another one.
+
+    Attributes
+    ----------
+    structure
+        The sites of the original, in the same order.
+    tolerance
+        Tolerance at which the original has this symmetry, A.
+    max_displacement
+        Largest displacement of an atom relative to the cell and to the mean of all atoms, A.
+    """
+
+    structure: Structure
+    tolerance: float
+    max_displacement: float
+
+
+def symmetrized_copies(
+    structure: Structure, tolerances: Iterable[float]
+) -> Iterator[SymmetrizedCopy]:
+    """Yield copies of a structure with more symmetry operations, the most symmetric first.
+
+    Parameters
+    ----------
+    structure
+        Any ordered structure.
+    tolerances
+        Largest distances between an atom and the image of another one, A. They are used from the
+        largest to the smallest; those that yield no other symmetry are skipped.
+    """
+    lowest, highest = _degree(structure, TIGHT_SYMPREC), math.inf
+    for tolerance in sorted(tolerances, reverse=True):
+        degree = _degree(structure, tolerance)
+        if not lowest < degree < highest:
+            continue
+        atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        try:
+            refine_symmetry(atoms, symprec=tolerance)
+        # Its errors depend on the versions of ASE and spglib.
+        except Exception:  # noqa: BLE001, S112
+            continue
+        copy = Structure(atoms.cell.array, structure.species, atoms.get_scaled_positions())
+        if _degree(copy, TIGHT_SYMPREC) >= degree:
+            highest = degree
+            yield SymmetrizedCopy(copy, tolerance, _max_displacement(structure, copy))
+
+
+def _max_displacement(before: Structure, after: Structure) -> float:
+    moves = after.frac_coords - before.frac_coords
+    moves -= moves.round()
+    # The symmetrization fixes an atom, not the center.
+    moves = (moves - moves.mean(axis=0)) @ before.lattice.matrix
+    return float(np.linalg.norm(moves, axis=1).max())
+
+
+def _degree(structure: Structure, tolerance: float) -> float:
+    """Return the number of symmetry operations of the conventional cell for each of its atoms."""
+    dataset = spglib.get_symmetry_dataset(_spglib_cell(structure), symprec=tolerance)
+    if dataset is None:
+        return 0.0
+    operations = spglib.get_symmetry_from_database(dataset.hall_number)
+    return len(operations["rotations"]) / len(dataset.std_types)
+
+
+def _spglib_cell(structure: Structure) -> tuple[NDArray, NDArray, list[int]]:
+    numbers = [site.specie.Z for site in structure]
+    return structure.lattice.matrix, structure.frac_coords, numbers
+
+
+def symmetry_of(structure: Structure, symprec: float) -> Symmetry:
+    """Return the symmetry of a structure.
+
+    Parameters
+    ----------
+    structure
+        Any periodic structure.
+    symprec
+        Distance tolerance of spglib, A.
+
+    Returns
+    -------
+    The symmetry with its tolerances; only these if spglib fails.
+    """
+    settings = {"symprec": symprec, "angle_tolerance": ANGLE_TOLERANCE}
+    version = spglib.__version__
+    try:
+        analyzer = SpacegroupAnalyzer(structure, **settings)
+    except SymmetryUndeterminedError:
+        return Symmetry(version=version, **settings)
+    return Symmetry(
+        crystal_system=analyzer.get_crystal_system().title(),
+        symbol=analyzer.get_space_group_symbol(),
+        hall=analyzer.get_hall(),
+        number=analyzer.get_space_group_number(),
+        point_group=analyzer.get_point_group_symbol(),
+        version=version,
+        **settings,
+    )

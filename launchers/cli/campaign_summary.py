@@ -91,6 +91,8 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
             "Larger limits in engines.band_gap may complete them; gan-htvs show ID has the reason."
         )
         note(f"{funnel.caveat} {fix}")
+    if funnel.p1_note is not None:
+        out.print(funnel.p1_note)
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:

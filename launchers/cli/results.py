@@ -117,7 +117,7 @@ def candidates(
     band_gap: Annotated[Text, _range("Band gap, eV, such as 1.6..3.0.")] = None,
     pourbaix_min: Annotated[Text, _range("Lowest Pourbaix decomposition energy, eV/atom.")] = None,
     nsites: Annotated[Text, _range("Atoms in the cell.")] = None,
-    spacegroup: Annotated[int | None, _filter("Number of the space group.")] = None,
+    spacegroup: Annotated[int | None, _filter("Number of the space group at 0.1 A.")] = None,
     is_novel: Annotated[
         Flag, _filter("Only novel structures, or only known ones.", "--novel/--known")
     ] = None,

@@ -21,7 +21,7 @@ from launchers.launchpad.registry import submissions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gan_htvs.core.candidate import Candidate, PrescreenVerdict
+    from gan_htvs.core.candidate import Candidate, PrescreenVerdict, Symmetrization, Symmetry
     from gan_htvs.core.document import Document
     from launchers.launchpad.database import Databases
     from launchers.launchpad.jobs import QueuedJob
@@ -163,8 +163,10 @@ def _lines(history: History) -> Iterator[Line]:
         yield "largest force", _curve(curve.max_forces, "eV/A")
         yield "volume", _curve(curve.volumes, "A^3/atom")
     if relaxed is not None:
+        yield "symmetrized", _symmetrization(relaxed.symmetrization)
         yield "volume change", _text("{:+.1%}", relaxed.volume_change)
         yield "moments", _moments(relaxed)
+    yield "space group", _space_groups(candidate)
     yield from _results(candidate)
     yield from (("caveat", caveat) for caveat in history.caveats)
     for job in history.jobs:
@@ -216,6 +218,29 @@ def _moments(relaxed: RelaxedStructure) -> str:
     sites = zip(relaxed.structure, relaxed.magmoms, strict=True)
     moments = ", ".join(f"{site.specie.symbol} {moment:.2f}" for site, moment in sites)
     return f"{moments}; total {sum(relaxed.magmoms):.1f} Bohr magnetons"
+
+
+def _symmetrization(change: Symmetrization | None) -> str:
+    if change is None:
+        return ""
+    return (
+        f"copy at {change.tolerance:g} A: atoms moved by up to {change.max_displacement:.2f} A, "
+        f"{change.energy_change:+.4f} eV/atom after {change.n_steps} steps"
+    )
+
+
+def _space_groups(candidate: Candidate) -> str:
+    groups = (candidate.symmetry, candidate.tight_symmetry)
+    text = ", ".join(filter(None, map(_space_group, groups)))
+    if candidate.structure is None:
+        return text
+    return text + _text("; as proposed {}", _space_group(candidate.generated_symmetry) or None)
+
+
+def _space_group(symmetry: Symmetry | None) -> str:
+    if symmetry is None:
+        return ""
+    return _text("{} ({}) at {:g} A", symmetry.symbol, symmetry.number, symmetry.symprec)
 
 
 def _results(candidate: Candidate) -> Iterator[Line]:

@@ -6,7 +6,6 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from emmet.core.symmetry import SymmetryData
 from maggma.utils import grouper
 
 from gan_htvs import __version__
@@ -28,6 +27,7 @@ from gan_htvs.results.builders.job_outputs import (
 from gan_htvs.results.builders.stability import COMPARISON_FIELDS
 from gan_htvs.results.store import INDEXES
 from gan_htvs.structures.descriptors import describe
+from gan_htvs.structures.symmetry import SYMPREC, TIGHT_SYMPREC, symmetry_of
 from gan_htvs.thermodynamics.assessment import check_relaxation
 from gan_htvs.thermodynamics.plausibility import lowest_plausible
 
@@ -267,6 +267,7 @@ def build_candidate(
         "campaign": campaign,
         "origin": proposed.origin,
         "generated_structure": proposed.structure,
+        "generated_symmetry": symmetry_of(proposed.structure, SYMPREC),
         "last_updated": datetime.now(UTC),
         "stage": Stage.GENERATED,
         "prescreen": screened,
@@ -352,8 +353,10 @@ def _relaxed_hash(document: dict[str, Any]) -> str | None:
 
 def _describe(structure: Structure, magmoms: Sequence[float] | None = None) -> dict[str, Any]:
     """Return the candidate fields derived from a structure and its magnetic moments."""
-    symmetry = SymmetryData.from_structure(structure).model_dump(mode="json")
-    return describe(structure, magmoms) | {"symmetry": symmetry}
+    return describe(structure, magmoms) | {
+        "symmetry": symmetry_of(structure, SYMPREC),
+        "tight_symmetry": symmetry_of(structure, TIGHT_SYMPREC),
+    }
 
 
 def _property(output: Any) -> PropertyResult:

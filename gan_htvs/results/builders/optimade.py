@@ -44,6 +44,10 @@ PROPERTIES = (
         "string",
         "id of the lowest-energy candidate of the same crystal, in any campaign",
     ),
+    Property("space_group", "string", "space group symbol at a tolerance of 0.1 A"),
+    Property("space_group_number", "integer", "space group number at a tolerance of 0.1 A"),
+    Property("tight_space_group", "string", "space group symbol at a tolerance of 0.01 A"),
+    Property("tight_space_group_number", "integer", "space group number at a tolerance of 0.01 A"),
     Property("level_of_theory", "string", "method of the energies"),
     Property("energy_per_atom", "float", "energy per atom, corrections included", "eV/atom"),
     Property("formation_energy_per_atom", "float", "formation energy from the elements", "eV/atom"),
@@ -124,6 +128,9 @@ def entry(candidate: Candidate) -> dict[str, Any]:
         "pourbaix_min": candidate.pourbaix and candidate.pourbaix.minimum,
         "stage": candidate.stage,
     }
+    for prefix, symmetry in (("", candidate.symmetry), ("tight_", candidate.tight_symmetry)):
+        properties[f"{prefix}space_group"] = symmetry and symmetry.symbol
+        properties[f"{prefix}space_group_number"] = symmetry and symmetry.number
     properties |= {
         extra.name: getattr(candidate, extra.name)
         for extra in PROPERTIES

@@ -107,6 +107,8 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
         yield status.funnel.implausible_warning
     if status.funnel.caveat is not None:
         yield status.funnel.caveat
+    if status.funnel.p1_note is not None:
+        yield status.funnel.p1_note
     yield _as_of(status)
     yield ""
     yield from map(grid_table, grids(status))

@@ -133,6 +133,7 @@ def layout_of_one(databases: Databases, name: str) -> Component:
             html.P(results.funnel.hull_warning, className="warning"),
             html.P(results.funnel.implausible_warning, className="note"),
             html.P(results.funnel.caveat, className="note"),
+            html.P(results.funnel.p1_note, className="note"),
             *(
                 html.Figure(
                     [

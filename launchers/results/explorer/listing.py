@@ -49,7 +49,7 @@ COLUMNS = (
     Column("formula", "formula_pretty"),
     Column("id", "candidate_id"),
     Column("atoms", "nsites", 0),
-    Column("space group", "symmetry.symbol"),
+    Column("space group at 0.1 A", "symmetry.symbol"),
     Column("proposed by", "origin.proposer"),
     Column("above hull, eV/atom", "energy_above_hull", 3, sort="energy_above_hull"),
     Column("Pourbaix, eV/atom", "pourbaix.minimum", 3, sort="pourbaix_min"),

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from ase.calculators.calculator import Calculator
 from ase.calculators.lj import LennardJones
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
@@ -14,9 +15,10 @@ from gan_htvs.core.candidate import Ending
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
-from tests.helpers import require_potential, rocksalt
+from gan_htvs.structures.symmetry import symmetry_of
+from tests.helpers import cesium_chloride, require_potential, rocksalt
 
-SETTINGS = PotentialSettings(name="chgnet", max_steps=80)
+SETTINGS = PotentialSettings(name="chgnet", max_steps=80, symmetry_tolerances=())
 
 
 def strained_mno() -> Structure:
@@ -165,3 +167,84 @@ def test_final_structure_has_the_final_energy_and_forces(by_optimizer):
         assert relaxation.curve.energies[-1] == pytest.approx(energy, abs=1e-4)
         forces = np.linalg.norm(FrechetCellFilter(atoms).get_forces(), axis=1)
         assert forces.max() < 1.2 * SETTINGS.fmax
+
+
+class Well(Calculator):
+    """Energy of the anion of cesium chloride against its displacement along z from the center.
+
+    The cell has no stress. ``minimum`` is the displacement of lowest energy, A; ``barrier`` is the
+    energy of the symmetric structure relative to it, eV.
+    """
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, minimum: float, barrier: float) -> None:
+        super().__init__()
+        self.minimum, self.barrier = minimum, barrier
+
+    def calculate(self, atoms, properties, system_changes):
+        super().calculate(atoms, properties, system_changes)
+        off = np.diff(atoms.get_scaled_positions(), axis=0)[0] - 0.5
+        z = ((off - off.round()) @ atoms.cell.array)[2]
+        excess = (z / self.minimum) ** 2 - 1
+        force = -4 * self.barrier * excess * z / self.minimum**2
+        self.results = {
+            "energy": self.barrier * excess**2,
+            "forces": np.array([[0, 0, -force], [0, 0, force]]),
+            "stress": np.zeros(6),
+        }
+
+
+def off_center(displacement: float) -> Structure:
+    crystal = cesium_chloride()
+    crystal.translate_sites([1], [0, 0, displacement], frac_coords=False)
+    return crystal
+
+
+def relax_in(monkeypatch, well: Well, start: Structure, **settings):
+    monkeypatch.setattr("gan_htvs.potentials.relaxer.calculator_of", lambda name: well)
+    return relax(start, PotentialSettings(name="chgnet", **settings))
+
+
+def test_symmetrized_copy_of_higher_energy_is_not_kept(monkeypatch):
+    relaxation = relax_in(monkeypatch, Well(0.05, 0.004), off_center(0.055), fmax=0.01)
+    relaxed = relaxation.relaxed
+    assert relaxation.ending is Ending.CONVERGED
+    assert relaxed.symmetrization is None
+    assert symmetry_of(relaxed.structure, 0.01).number == 99
+    assert symmetry_of(relaxed.structure, 0.2).number == 221
+    assert relaxed.energy_per_atom == pytest.approx(0, abs=1e-4)
+    assert relaxed.n_steps == len(relaxation.curve.energies) - 1
+
+
+def test_symmetrized_copy_of_lower_energy_is_kept(monkeypatch):
+    # The forces at the start are below the limit.
+    well, start = Well(-0.5, -0.1), off_center(0.05)
+    relaxation = relax_in(monkeypatch, well, start)
+    change, relaxed = relaxation.relaxed.symmetrization, relaxation.relaxed
+    assert symmetry_of(relaxed.structure, 1e-4).number == 221
+    assert relaxed.energy_per_atom == pytest.approx(-0.05)
+    assert (change.tolerance, change.n_steps) == (0.3, 0)
+    assert change.max_displacement == pytest.approx(0.025, abs=0.01)
+    assert change.energy_change == pytest.approx(-0.05 * (1 - 0.99**2), rel=1e-3)
+    assert relaxed.converged
+    assert relaxed.n_steps == 1
+    assert len(relaxation.curve.energies) == len(relaxation.curve.max_forces) == 2
+    assert relaxation.curve.energies[-1] == pytest.approx(relaxed.energy_per_atom)
+
+    off = relax_in(monkeypatch, well, start, symmetry_tolerances=()).relaxed
+    assert off.symmetrization is None
+    assert symmetry_of(off.structure, 0.01).number == 99
+
+
+def test_error_of_the_potential_for_a_symmetrized_copy(monkeypatch):
+    class Broken(Well):
+        def calculate(self, atoms, properties, system_changes):
+            super().calculate(atoms, properties, system_changes)
+            if abs(self.results["forces"]).max() < 1e-6:
+                raise ValueError("too symmetric")
+
+    relaxation = relax_in(monkeypatch, Broken(-0.5, -0.1), off_center(0.05))
+    assert relaxation.ending is Ending.CONVERGED
+    assert relaxation.relaxed.symmetrization is None
+    assert relaxation.relaxed.energy_per_atom == pytest.approx(-0.05 * 0.99**2)

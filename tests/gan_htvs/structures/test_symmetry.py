@@ -2,12 +2,20 @@ from __future__ import annotations
 
 from math import radians, tan
 
+import numpy as np
 import pytest
+from emmet.core.symmetry import SymmetryData
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.structures.symmetry import primitive_cell, primitive_crystal
+from gan_htvs.structures.symmetry import (
+    SYMPREC,
+    primitive_cell,
+    primitive_crystal,
+    symmetrized_copies,
+    symmetry_of,
+)
 
 CASES = {
     "hcp": ("P6_3/mmc", Lattice.hexagonal(3.21, 5.21), [("Mg", 1 / 3, 2 / 3, 0.25)]),
@@ -68,3 +76,56 @@ def test_spinel_in_origin_choice_one(group):
         if site.specie.symbol != "O"
     }
     assert neighbors == {"Mg": 4, "Mn": 6}
+
+
+def rutile(n_cells: int = 1) -> Structure:
+    """Return rutile with 6 atoms per cell."""
+    symbol, lattice, sites = CASES["rutile"]
+    return primitive_crystal(symbol, lattice, sites) * (n_cells, 1, 1)
+
+
+def distorted(structure: Structure, distance: float) -> Structure:
+    """Return a structure of which every atom is moved, and the cell is sheared."""
+    moved = structure.copy().perturb(distance, seed=0)
+    shear = np.eye(3) + 0.002 * np.random.default_rng(0).normal(size=(3, 3))
+    return Structure(moved.lattice.matrix @ shear, moved.species, moved.frac_coords)
+
+
+@pytest.mark.parametrize("n_cells", [1, 2])
+def test_symmetrized_copy_has_the_sites_and_cell_of_its_original(n_cells):
+    original = distorted(rutile(n_cells), 0.03)
+    assert symmetry_of(original, 0.01).symbol == "P1"
+    (copy,) = symmetrized_copies(original, (0.1, 0.3))
+    assert copy.tolerance == 0.3
+    assert symmetry_of(copy.structure, 1e-4).symbol == "P4_2/mnm"
+    assert copy.structure.species == original.species
+    moves = copy.structure.frac_coords - original.frac_coords
+    moves = (moves - moves.round() - (moves - moves.round()).mean(axis=0)) @ original.lattice.matrix
+    assert copy.max_displacement == pytest.approx(np.linalg.norm(moves, axis=1).max())
+    assert 0.01 < copy.max_displacement < 0.06
+    deformation = np.linalg.solve(original.lattice.matrix, copy.structure.lattice.matrix)
+    assert deformation == pytest.approx(np.eye(3), abs=0.01)
+
+
+def test_copies_of_lower_symmetry_follow():
+    """Rutile whose O atoms are moved by 0.15 A along c, and all atoms by 0.03 A."""
+    polar = rutile()
+    oxygen = [i for i, site in enumerate(polar) if site.specie.symbol == "O"]
+    polar.translate_sites(oxygen, [0, 0, 0.15], frac_coords=False)
+    copies = list(symmetrized_copies(distorted(polar, 0.03), (0.1, 0.2, 0.3)))
+    groups = [symmetry_of(copy.structure, 1e-4).symbol for copy in copies]
+    assert groups == ["P4_2/mnm", "P4_2nm"]
+    assert copies[0].max_displacement > copies[1].max_displacement
+
+
+def test_symmetric_structures_and_those_far_from_symmetry_have_no_copies():
+    assert not list(symmetrized_copies(rutile(), (0.1, 0.3)))
+    assert not list(symmetrized_copies(distorted(rutile(), 0.03), ()))
+    assert not list(symmetrized_copies(distorted(rutile(), 0.4), (0.1,)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_symmetry_agrees_with_emmet(case):
+    crystal = primitive_crystal(*CASES[case])
+    expected = SymmetryData.from_structure(crystal).model_dump(mode="json")
+    assert symmetry_of(crystal, SYMPREC).model_dump() == expected
