@@ -24,7 +24,7 @@ from gan_htvs.core.properties import BAND_GAP, PropertyResult
 from gan_htvs.core.stages import Stage, Step
 from gan_htvs.structures.descriptors import describe
 from gan_htvs.structures.geometry_limits import GeometryLimits
-from gan_htvs.structures.symmetry import space_group_number
+from gan_htvs.structures.symmetry import SYMPREC, symmetry_of
 from gan_htvs.thermodynamics.assessment import assess, check_relaxation, decide
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class StabilityMaker(Maker):
             "properties": {name: dict(result) for name, result in verdict.properties.items()},
         }
         if self.funnel.uses("space_group_number"):
-            document["symmetry"] = {"number": space_group_number(relaxed.structure)}
+            document["symmetry"] = symmetry_of(relaxed.structure, SYMPREC).model_dump()
         reasons = {name: result.reason for name, result in verdict.properties.items()}
         reasons[BAND_GAP] = gap.shortcoming if gap else None
         return decide(

@@ -102,12 +102,6 @@ def _hall_numbers() -> dict[str | int, int]:
     return numbers
 
 
-def space_group_number(structure: Structure) -> int:
-    """Return the number of the space group of a crystal, within :data:`SYMPREC`."""
-    _, number = structure.get_space_group_info(symprec=SYMPREC)
-    return int(number)
-
-
 def symmetrize(structure: Structure, tolerance: float) -> Structure:
     """Move the atoms of a nearly symmetric structure to their symmetric positions.
 

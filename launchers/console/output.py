@@ -60,8 +60,8 @@ COLUMNS = (
     Column("campaign", "campaign", 180),
     Column("formula", "formula_pretty"),
     Column("atoms", "nsites", 130),
-    Column("space group\n0.1 A", "symmetry.symbol", 140),
-    Column("space group\n0.01 A", "tight_symmetry.symbol", 200),
+    Column("space group\nat 0.1 A", "symmetry.symbol", 140),
+    Column("space group\nat 0.01 A", "tight_symmetry.symbol", 200),
     Column("origin", "origin.proposer", 90),
     Column("E_hull\neV/atom", "energy_above_hull"),
     Column("E_decomp\neV/atom", "decomposition_energy", 150),
@@ -244,7 +244,7 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
         table.add_row(*(escape(marked(row, column.path, digits=3)) for column in columns))
     out.print(table)
     hidden = [
-        column.title.replace("\n", ", ")
+        column.title.replace("\n", " ")
         for column in COLUMNS
         if out.width < column.min_width < FILES_ONLY
     ]

@@ -15,6 +15,7 @@ from gan_htvs.core.stages import Step
 from gan_htvs.results.caveats import caveats_of, caveats_of_campaign
 from gan_htvs.results.store import CandidateStore
 from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
+from launchers.console.quantities import counted
 from launchers.launchpad.jobs import UUID
 from launchers.launchpad.registry import submissions
 
@@ -225,7 +226,7 @@ def _symmetrization(change: Symmetrization | None) -> str:
         return ""
     return (
         f"copy at {change.tolerance:g} A: atoms moved by up to {change.max_displacement:.2f} A, "
-        f"{change.energy_change:+.4f} eV/atom after {change.n_steps} steps"
+        f"{change.energy_change:+.4f} eV/atom after {counted(change.n_steps, 'step')}"
     )
 
 

@@ -11,7 +11,9 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.results.export import StructureFormat, export_structures, file_name
+from gan_htvs.structures.symmetry import symmetry_of
 from tests import documents
+from tests.helpers import rocksalt
 
 MIXED = Structure(
     Lattice.from_parameters(4.1, 4.6, 5.2, 80, 95, 101),
@@ -94,3 +96,24 @@ def test_unwritable_folder_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         export_structures([candidate("a")], tmp_path / "file", StructureFormat.CIF)
+
+
+def test_space_groups_in_cif_and_manifest(tmp_path):
+    exported = [
+        candidate(
+            name,
+            structure=structure,
+            symmetry=symmetry_of(structure, 0.1),
+            tight_symmetry=symmetry_of(structure, 0.01),
+        )
+        for name, structure in (("a", rocksalt()), ("b", rocksalt().perturb(0.02, seed=0)))
+    ]
+    *paths, manifest = export_structures(exported, tmp_path, StructureFormat.CIF)
+    with manifest.open() as file:
+        rows = list(csv.DictReader(file))
+    for path, row, original in zip(paths, rows, exported, strict=True):
+        symbol = original.tight_symmetry.symbol
+        assert f"_symmetry_space_group_name_H-M   {symbol}\n" in path.read_text()
+        assert StructureMatcher(scale=False).fit(Structure.from_file(path), original.structure)
+        assert (row["space_group_0.1_A"], row["space_group_0.01_A"]) == ("Fm-3m", symbol)
+    assert rows[0]["space_group_0.01_A"] == "Fm-3m" != rows[1]["space_group_0.01_A"]

@@ -207,3 +207,23 @@ def test_only_mg_mn_o_has_the_published_column(elements):
 def test_each_proposer_has_columns_without_candidates():
     funnel = measure_funnel([], campaign(proposers=["gan", "random"]))
     assert list(funnel.counts) == ["gan", "gan, new", "random", "random, new", REFERENCE_PHASES]
+
+
+def test_candidates_without_symmetry_are_counted_by_proposer():
+    def of_groups(generated, relaxed, tight, **more):
+        names = ("generated_symmetry", "symmetry", "tight_symmetry")
+        groups = zip(names, (generated, relaxed, tight), strict=True)
+        return candidate(0.1, **{name: {"number": n} for name, n in groups}, **more)
+
+    rows = [
+        of_groups(1, 1, 1),
+        of_groups(1, 12, 1),
+        of_groups(1, 12, 12),
+        of_groups(2, 2, 2, proposer="random"),
+        of_groups(225, 225, 225, proposer="reference_phase"),
+        candidate(generated_symmetry={"number": 1}, symmetry={"number": 1}),  # not relaxed
+    ]
+    both = measure_funnel(rows, campaign(proposers=("gan", "random")))
+    assert both.p1 == {"gan": (3, 3, 1, 2), "random": (1, 0, 0, 0)}
+    assert "gan: 3 of 3 as proposed, 1 of 3 relaxed (2 at 0.01 A); random: 0 of 1" in both.p1_note
+    assert measure_funnel(rows[-1:], campaign()).p1_note is None

@@ -18,14 +18,16 @@ from gan_htvs.core.candidate import (
     RelaxationResult,
     RelaxedStructure,
     Screened,
+    Symmetrization,
     Verdict,
 )
 from gan_htvs.core.document import encode
 from gan_htvs.core.stages import ScreeningStep, Stage
+from gan_htvs.structures.symmetry import symmetry_of
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.monitor.history import BLOCKS, LONGEST_SPARKLINE, sparkline
-from tests.helpers import proposal
+from tests.helpers import proposal, rocksalt
 
 MNO = Structure(Lattice.cubic(4.44), ["Mn", "Mn", "O", "O"], [[x / 4, 0, 0] for x in range(4)])
 RELAXED = RelaxedStructure(
@@ -132,6 +134,30 @@ def test_provenance_of_rejected_candidate(show):
         "volume 12.000 █▃▁ 10.500 A^3/atom",
         "volume change -12.3%",
         "moments Mn 4.50, Mn -4.50, O 0.12, O 0.00; total 0.1 Bohr magnetons",
+    ):
+        assert line in output
+
+
+def test_provenance_has_space_groups_and_the_symmetrization(show):
+    copy = Symmetrization(tolerance=0.2, max_displacement=0.034, n_steps=1, energy_change=-0.0004)
+    groups = {
+        name: symmetry_of(structure, symprec)
+        for name, structure, symprec in (
+            ("generated_symmetry", MNO.copy().perturb(0.5, seed=0), 0.1),
+            ("symmetry", rocksalt(), 0.1),
+            ("tight_symmetry", rocksalt().perturb(0.02, seed=0), 0.01),
+        )
+    }
+    stored = candidate(structure=rocksalt(), **groups)
+    relaxed = RELAXED.model_copy(update={"symmetrization": copy})
+    output = lines(show("a", stored=stored, relaxed=relaxed))
+    tight, proposed = (
+        f"{groups[name].symbol} ({groups[name].number}) at {symprec} A"
+        for name, symprec in (("tight_symmetry", 0.01), ("generated_symmetry", 0.1))
+    )
+    for line in (
+        f"space group Fm-3m (225) at 0.1 A, {tight}; as proposed {proposed}",
+        "symmetrized copy at 0.2 A: atoms moved by up to 0.03 A, -0.0004 eV/atom after 1 step",
     ):
         assert line in output
 

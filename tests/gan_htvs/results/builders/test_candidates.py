@@ -17,6 +17,12 @@ def test_proposal_is_a_generated_candidate(lab):
     candidate = lab["a"]
     assert candidate.stage == Stage.GENERATED
     assert (candidate.formula_pretty, candidate.symmetry.number) == ("MgO", 225)
+    for symmetry, symprec in (
+        (candidate.symmetry, 0.1),
+        (candidate.tight_symmetry, 0.01),
+        (candidate.generated_symmetry, 0.1),
+    ):
+        assert (symmetry.symbol, symmetry.symprec) == ("Fm-3m", symprec)
     assert candidate.generated_structure == rocksalt()
     assert candidate.energy_above_hull is None
 
