@@ -220,18 +220,19 @@ def symmetry_of(structure: Structure, symprec: float) -> Symmetry:
     -------
     The symmetry with its tolerances; only these if spglib fails.
     """
-    settings = {"symprec": symprec, "angle_tolerance": ANGLE_TOLERANCE}
-    version = spglib.__version__
+    symmetry = Symmetry(
+        symprec=symprec, angle_tolerance=ANGLE_TOLERANCE, version=spglib.__version__
+    )
     try:
-        analyzer = SpacegroupAnalyzer(structure, **settings)
+        analyzer = SpacegroupAnalyzer(structure, symprec, ANGLE_TOLERANCE)
     except SymmetryUndeterminedError:
-        return Symmetry(version=version, **settings)
-    return Symmetry(
-        crystal_system=analyzer.get_crystal_system().title(),
-        symbol=analyzer.get_space_group_symbol(),
-        hall=analyzer.get_hall(),
-        number=analyzer.get_space_group_number(),
-        point_group=analyzer.get_point_group_symbol(),
-        version=version,
-        **settings,
+        return symmetry
+    return symmetry.model_copy(
+        update={
+            "crystal_system": analyzer.get_crystal_system().title(),
+            "symbol": analyzer.get_space_group_symbol(),
+            "hall": analyzer.get_hall(),
+            "number": analyzer.get_space_group_number(),
+            "point_group": analyzer.get_point_group_symbol(),
+        }
     )
