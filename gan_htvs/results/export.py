@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
-from gan_htvs.structures.symmetry import TIGHT_SYMPREC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,6 +65,8 @@ def structure_text(candidate: Candidate, structure_format: StructureFormat) -> s
         comment = f"{candidate.formula_pretty} {candidate.candidate_id}"
         return str(structure.to(fmt="poscar", comment=comment))
     if structure_format is StructureFormat.CIF:
+        from gan_htvs.structures.symmetry import TIGHT_SYMPREC  # noqa: PLC0415 - slow
+
         symmetry = candidate.tight_symmetry
         is_symmetric = symmetry is not None and symmetry.number not in (None, 1)
         return str(structure.to(fmt="cif", symprec=TIGHT_SYMPREC if is_symmetric else None))

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import spglib
-from ase.spacegroup.symmetrize import refine_symmetry
 from pymatgen.core import Element, Lattice, Structure
-from pymatgen.io.ase import AseAtomsAdaptor
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
 from gan_htvs.core.candidate import Symmetry
 
@@ -167,6 +164,9 @@ def symmetrized_copies(
         Largest distances between an atom and the image of another one, A. They are used from the
         largest to the smallest; those that yield no other symmetry are skipped.
     """
+    from ase.spacegroup.symmetrize import refine_symmetry  # noqa: PLC0415 - slow
+    from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - slow
+
     lowest, highest = _degree(structure, TIGHT_SYMPREC), math.inf
     for tolerance in sorted(tolerances, reverse=True):
         degree = _degree(structure, tolerance)
@@ -220,6 +220,11 @@ def symmetry_of(structure: Structure, symprec: float) -> Symmetry:
     -------
     The symmetry with its tolerances; only these if spglib fails.
     """
+    from pymatgen.symmetry.analyzer import (  # noqa: PLC0415 - slow
+        SpacegroupAnalyzer,
+        SymmetryUndeterminedError,
+    )
+
     symmetry = Symmetry(
         symprec=symprec, angle_tolerance=ANGLE_TOLERANCE, version=spglib.__version__
     )
