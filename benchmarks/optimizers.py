@@ -37,7 +37,9 @@ def main() -> None:
     work = {
         (optimizer, i): (
             sample.declashed,
-            PotentialSettings(name="chgnet", optimizer=optimizer, max_steps=MAX_STEPS),
+            PotentialSettings(
+                name="chgnet", optimizer=optimizer, max_steps=MAX_STEPS, symmetry_tolerances=()
+            ),
         )
         for i, sample in enumerate(sampled)
         for optimizer in OPTIMIZERS

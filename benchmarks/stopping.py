@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--rule", type=Path, help="write the rule here")
     parser.add_argument("--figure", type=Path, help="draw recall against cost here")
     args = parser.parse_args()
-    settings = PotentialSettings(name=args.potential, optimizer=args.optimizer)
+    settings = PotentialSettings(
+        name=args.potential, optimizer=args.optimizer, symmetry_tolerances=()
+    )
     sampled = [s for name in ProposerName for s in samples(name, args.samples, seed=SEED)]
     args.journal.mkdir(exist_ok=True, parents=True)
     relaxations = relax_all(sampled, settings, args.journal / "relaxations.jsonl", args.processes)

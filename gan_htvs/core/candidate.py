@@ -75,7 +75,9 @@ class RelaxedStructure(Document):
     level_of_theory: str
     converged: bool
     magmoms: list[float] | None = Field(None, description="moment of each site, Bohr magnetons")
-    n_steps: int | None = None
+    n_steps: int | None = Field(
+        None, description="relaxation steps, with those of a symmetrized copy that replaced it"
+    )
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, per atom")
     symmetrization: Symmetrization | None = Field(
@@ -119,6 +121,7 @@ class Ending(StrEnum):
 class Curve(Document):
     """Energies, forces and volumes by relaxation step, starting with the initial structure.
 
+    If a symmetrized copy replaced the relaxed structure, its steps follow, starting with the copy.
     The last forces are missing if the relaxation was stopped before they were computed.
     """
 

@@ -18,6 +18,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.relaxation import RelaxationCache, Relaxations, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
+from gan_htvs.structures.symmetry import symmetry_of
 from gan_htvs.structures.validity import check_geometry
 from tests.helpers import rocksalt
 
@@ -115,6 +116,24 @@ def test_cache_depends_on_settings(tmp_path):
         [rocksalt()], on_progress=lambda *n: progress.append(n)
     )
     assert progress[0] == (0, 1)
+
+
+def test_symmetrization_of_candidates_and_references_is_cached(tmp_path):
+    distorted = (rocksalt(length=4.25) * (2, 1, 1)).perturb(0.05, seed=0)
+    path = tmp_path / "relaxations.jsonl"
+    work = {
+        str(is_reference): Work(distorted, SETTINGS, is_reference=is_reference)
+        for is_reference in (False, True)
+    }
+    first = relax_many(work, RelaxationCache(path))
+    again = relax_many(work, RelaxationCache(path))
+    candidate, phase = (first[name].relaxed for name in work)
+    assert candidate.symmetrization.energy_change <= 1e-5
+    assert candidate.symmetrization == phase.symmetrization
+    assert candidate.energy_per_atom == pytest.approx(phase.energy_per_atom, abs=1e-6)
+    assert symmetry_of(candidate.structure, 0.001).symbol == "Fm-3m"
+    assert again["False"].relaxed.symmetrization == candidate.symmetrization
+    assert len(path.read_text().splitlines()) == 2
 
 
 def test_unwritable_cache_file_is_a_user_error(tmp_path):
