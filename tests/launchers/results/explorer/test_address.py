@@ -25,7 +25,6 @@ def test_query_round_trip():
         ("?band_gap[$gt]=1", "is not a filter"),
         ("?band_gap=wide", "^band_gap: 'wide'"),
         ("?formula=.*", "^formula: "),
-        ("?stage=best", "stage"),
         ("?cls=1", "'cls' is not a filter"),
         ("?formula=Mg1e400", "^formula: "),
         ("?band_gap=nan..2", "band_gap"),
