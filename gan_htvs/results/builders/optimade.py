@@ -120,7 +120,7 @@ def entry(candidate: Candidate) -> dict[str, Any]:
     structure = candidate.structure or candidate.generated_structure
     attributes = from_pymatgen(structure).model_dump(mode="json")
     attributes["species"].sort(key=lambda species: species["name"])
-    properties = {
+    properties: dict[str, Any] = {
         "proposer": candidate.origin.proposer,
         "is_relaxed": candidate.structure is not None,
         "is_novel": candidate.novelty and candidate.novelty.is_novel,
