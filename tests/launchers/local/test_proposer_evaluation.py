@@ -106,7 +106,9 @@ def test_report_is_reproducible(folder):
 
 def test_reports_of_other_settings_have_other_folders(folder):
     (folder / "narrower.yaml").write_text(
-        yaml.safe_dump(CAMPAIGN | {"thresholds": {"metastable": 0.15}})
+        yaml.safe_dump(
+            CAMPAIGN | {"stages": [{"name": "near", "property": "energy_above_hull", "max": 0.15}]}
+        )
     )
     runs = folder / "settings"
     fixed = ("--workdir", runs, "--compositions", "MgO", "--atoms-per-cell", 2, "--relax", 0)
