@@ -56,5 +56,5 @@ def test_own_structures_through_stock_fireworks(launchpad_file, tmp_path):
         stable, unstable = (candidate.output.resolve(store) for candidate in candidates)
     assert stable.stage == "pourbaix_metastable"
     assert stable.origin.proposer == "user"
-    assert unstable.stage == Stage.REJECTED
+    assert unstable.stage == Stage.RELAXED
     assert "energy above hull" in unstable.reason
