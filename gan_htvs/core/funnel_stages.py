@@ -61,10 +61,10 @@ class FunnelStage(Settings):
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     def window(self) -> str:
-        """Return the window in words, such as '<= 0.08'; 'computed' if any value passes."""
+        """Return the window in words, such as '<= 0.08'; 'any value' if there is no limit."""
         match self.min, self.max:
             case None, None:
-                return "computed"
+                return "any value"
             case None, high:
                 return f"<= {high:g}"
             case low, None:
@@ -76,8 +76,9 @@ class FunnelStage(Settings):
         """Return the property and the window in words."""
         if self.property == IS_NOVEL:
             return "novel" if self.admits(1) else "known"
-        unit = "" if (self.min, self.max) == (None, None) else quantity.unit
-        return f"{quantity.label} {self.window()} {unit}".rstrip()
+        if (self.min, self.max) == (None, None):
+            return f"any {quantity.label}"
+        return f"{quantity.label} {self.window()} {quantity.unit}".rstrip()
 
     def rejection(self, value: float, quantity: Property) -> str:
         """Return why a value outside the window does not pass."""
