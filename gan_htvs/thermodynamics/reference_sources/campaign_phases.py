@@ -16,6 +16,7 @@ from gan_htvs.thermodynamics.reference_sources.fetched_file import Provenance
 from gan_htvs.thermodynamics.reference_sources.materials_project import fetch_materials_project
 from gan_htvs.thermodynamics.reference_sources.optimade import fetch_optimade
 from gan_htvs.thermodynamics.reference_sources.own_files import (
+    FilePhases,
     fetched_phases,
     phases_of_file,
     phases_of_folder,
@@ -73,8 +74,9 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
         return reference_phases(elements)
     solids = _reference_solids(campaign)
     where = f"references.path {settings.path}"
-    bound = None if settings.source == "folder" else settings.max_energy_above_hull
-    phases = phases_in_system(_read(settings, elements), elements, where, solids, bound)
+    read, has_energies = _read(settings, elements)
+    bound = settings.max_energy_above_hull if has_energies else None
+    phases = phases_in_system(read, elements, where, solids, bound)
     if by_potential or settings.energies == "computed":
         return phases
     if any(phase.energy_per_atom is None for phase in phases):
@@ -152,7 +154,7 @@ def phases_in_system(
         Reduced formulas of phases that are kept whatever their elements are.
     bound
         Largest energy above hull of the phases, eV/atom, for the error message; None: the source
-        has no energies.
+        has no energies, so this bound does not apply.
 
     Raises
     ------
@@ -181,7 +183,7 @@ def phases_in_system(
     return [*gases.values(), *sorted(kept, key=lambda phase: phase.name)]
 
 
-def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[ReferencePhase]:
+def _read(settings: ReferenceSettings, elements: Sequence[str]) -> FilePhases:
     """Read the phases of a source with a path."""
     path = settings.path
     if path is None:
@@ -193,7 +195,7 @@ def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[Refe
         raise UserError(f"references.path {path}: does not exist; restore it.")
     sha256 = checked_hash(path, settings.sha256, "references.path")
     if settings.source == "folder":
-        return _folder(path, sha256)
+        return FilePhases(_folder(path, sha256), has_energies=False)
     if settings.source == "file":
         return _file(path, settings.max_energy_above_hull, sha256)
     fetched = _fetched(path, sha256)
@@ -209,17 +211,17 @@ def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[Refe
             f"references.path {path}: was fetched for {fetched.provenance.request}; restore these "
             "settings, or name a new file."
         )
-    return fetched.phases
+    return FilePhases(fetched.phases, fetched.provenance.has_energies)
 
 
 # Cached by hash: a campaign reads its phases several times, and reducing cells takes a while.
 @cache
-def _folder(path: Path, sha256: str) -> Sequence[ReferencePhase]:  # noqa: ARG001
+def _folder(path: Path, sha256: str) -> list[ReferencePhase]:  # noqa: ARG001
     return phases_of_folder(path)
 
 
 @cache
-def _file(path: Path, bound: float, sha256: str) -> Sequence[ReferencePhase]:  # noqa: ARG001
+def _file(path: Path, bound: float, sha256: str) -> FilePhases:  # noqa: ARG001
     return phases_of_file(path, bound)
 
 

@@ -36,6 +36,15 @@ LABELS = ("material_id", "entry_id", "name", "label", "id")
 _SUFFIX = re.compile(r"\.(cif|poscar|vasp)$", re.IGNORECASE)
 
 
+class FilePhases(NamedTuple):
+    """Reference phases of a file."""
+
+    phases: list[ReferencePhase]
+    """Phases with primitive cells, in the order of the file."""
+    has_energies: bool
+    """Whether energies above hull have limited the phases."""
+
+
 class _Entry(NamedTuple):
     """An entry of a file, with the energies of its source."""
 
@@ -65,7 +74,7 @@ def phases_of_folder(path: Path) -> list[ReferencePhase]:
     return _phases((name, structure, f"file {name}") for name, structure in structures.items())
 
 
-def phases_of_file(path: Path, max_energy_above_hull: float) -> list[ReferencePhase]:
+def phases_of_file(path: Path, max_energy_above_hull: float) -> FilePhases:
     """Read reference phases from a JSON file, which may be compressed with gzip.
 
     Parameters
@@ -78,10 +87,6 @@ def phases_of_file(path: Path, max_energy_above_hull: float) -> list[ReferencePh
         Entries are kept up to this energy, eV/atom, if the file has energies above hull, or
         energies of all its entries, elements included.
 
-    Returns
-    -------
-    Phases with primitive cells, in the order of the file.
-
     Raises
     ------
     UserError
@@ -90,16 +95,17 @@ def phases_of_file(path: Path, max_energy_above_hull: float) -> list[ReferencePh
     """
     document = read_json(path)
     if (fetched := fetched_phases(document)) is not None:
-        return fetched.phases
+        return FilePhases(fetched.phases, has_energies=False)
     entries = [_entry(path, label, item) for label, item in _items(path, document)]
     if not entries:
         raise UserError(f"references.path {path}: is empty; add {FORMS}.")
     above = _energies_above_hull(entries)
-    return _phases(
+    phases = _phases(
         (entry.label, entry.structure, f"{path.name}: {entry.label}")
         for entry, energy in zip(entries, above, strict=True)
         if energy is None or energy <= max_energy_above_hull
     )
+    return FilePhases(phases, has_energies=any(energy is not None for energy in above))
 
 
 def read_json(path: Path) -> Any:

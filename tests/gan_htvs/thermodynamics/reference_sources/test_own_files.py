@@ -55,14 +55,14 @@ def write(tmp_path):
 
 
 def names(path, bound=0.05):
-    return [phase.name for phase in phases_of_file(path, bound)]
+    return [phase.name for phase in phases_of_file(path, bound).phases]
 
 
 class TestFile:
     def test_structures_in_a_list(self, write):
         path = write([LIME.as_dict(), CALCIUM.as_dict(), LIME.as_dict()])
         assert names(path) == ["CaO", "Ca", "CaO #2"]
-        assert [len(phase.structure) for phase in phases_of_file(path, 0)] == [2, 1, 2]
+        assert [len(phase.structure) for phase in phases_of_file(path, 0).phases] == [2, 1, 2]
 
     def test_structures_by_name(self, write):
         path = write({"lime": LIME.as_dict(), "Ca fcc": CALCIUM.as_dict()}, "phases.json.gz")
@@ -88,7 +88,7 @@ class TestFile:
         structure = LIME.copy()
         resource = {"id": "mp-2605", "type": "structures"}
         resource |= OptimadeStructureAdapter.get_optimade_structure(structure)
-        (phase,) = phases_of_file(write({"data": [resource], "meta": {}}), 0)
+        (phase,) = phases_of_file(write({"data": [resource], "meta": {}}), 0).phases
         assert phase.name == "CaO mp-2605"
         assert len(phase.structure) == 2
         assert phase.structure.matches(LIME)
@@ -104,7 +104,7 @@ class TestFile:
         structure = LIME.copy()
         structure.add_oxidation_state_by_element({"Ca": 2, "O": -2})
         structure.add_site_property("magmom", [0.0] * len(structure))
-        (phase,) = phases_of_file(write([structure.as_dict()]), 0)
+        (phase,) = phases_of_file(write([structure.as_dict()]), 0).phases
         assert phase.structure.site_properties == {}
         assert {type(specie).__name__ for specie in phase.structure.species} == {"Element"}
 
