@@ -28,6 +28,9 @@ ION_SETS = Path(__file__).with_name("aqueous_ions")
 SOLVENT = frozenset({"H", "O"})
 """Elements of the aqueous solution, which is a reservoir of them."""
 
+_CHARGE = re.compile(r"(\[(\d*[+-]|[+-]\d*)\]|\(aq\))$")
+"""Charge of an ion. Without brackets, pymatgen reads Ca2+ as two atoms with the charge 1."""
+
 WaterFreeForm = tuple[tuple[tuple[str, float], ...], float, float]
 
 
@@ -44,6 +47,16 @@ class IonReference(Document):
     def ion(self) -> Ion:
         """The ion; a molecule or solid has the charge 0."""
         return Ion.from_formula(self.formula)
+
+    @model_validator(mode="after")
+    def _has_valid_formula(self) -> IonReference:
+        try:
+            is_empty = not self.ion.composition
+        except ValueError:
+            is_empty = True
+        if is_empty:
+            raise ValueError(f"{self.formula!r} is not a formula; write it like Mn[2+] or MnO2")
+        return self
 
 
 class IonSet(Document):
@@ -83,10 +96,10 @@ class IonSet(Document):
                 )
         for reference in self.ions:
             form, formula = _water_free_form(reference), reference.formula
-            if not re.search(r"[+-]|\(aq\)", formula):
+            if not _CHARGE.search(formula):
                 raise ValueError(
-                    f"{formula!r} has no charge; write the charge, such as {formula}[2+], or "
-                    f"{formula}(aq) if it is neutral"
+                    f"{formula!r} has no charge in brackets at its end; write it like Mn[2+], or "
+                    "like MnO(aq) if it is neutral"
                 )
             if form in forms:
                 raise ValueError(

@@ -267,6 +267,8 @@ class TestIonFile:
             ("Ag2O,", "Au2O3,", "Ag"),
             ("Ag2O,", "AgOH,", "no H"),
             ("Ag[+]", "Xx[+]", "Xx"),
+            ("Ag[+]", "Ag[+", r"ions\.0: 'Ag\[\+' is not a formula"),
+            ("Ag2O,", "Foo,", r"reference_solids\.Ag: 'Foo' is not a formula"),
             ("Ag[+]", "Cu[+]", "Cu"),
             ("Ag[+]", "OH[-]", "besides H and O"),
             ("77.1", "much", "free_energy"),
@@ -276,6 +278,8 @@ class TestIonFile:
             ("silver-1", NEW, "version"),
             ("Ag[+]", "Ag", "charge"),
             ("Ag[+]", "Ag[2]", "charge"),
+            ("Ag[+]", "Ag2+", "charge in brackets"),  # pymatgen: two atoms, charge 1
+            ("Ag[+]", "Ag[x+]", "charge in brackets"),
         ],
     )
     def test_invalid_table_is_a_user_error(self, old, new, problem, tmp_path: Path):
