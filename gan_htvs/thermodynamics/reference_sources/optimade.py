@@ -35,7 +35,8 @@ MAX_ENTRIES = 100_000
 """Largest number of entries of one query."""
 
 N_RETRIES = 4
-"""Number of repetitions of a request to a busy server, after 0, 2, 4 and 8 s."""
+"""Number of repetitions of a request to a busy server, after 0, 2, 4 and 8 s. A request without an
+answer is repeated once."""
 
 BUSY = (429, 500, 502, 503, 504)
 """Status codes of servers that may answer later."""
@@ -366,7 +367,7 @@ def _client(base_url: str, on_wait: Callable[[str], None]) -> Any:
             super().__init__()
             self.pages: set[str] = set()
             retry = BoundedRetry(
-                total=N_RETRIES, connect=1, backoff_factor=1, status_forcelist=BUSY
+                total=N_RETRIES, connect=1, read=1, backoff_factor=1, status_forcelist=BUSY
             )
             for scheme in ("http://", "https://"):
                 self.mount(scheme, HTTPAdapter(max_retries=retry))
