@@ -201,9 +201,9 @@ class StabilityMaker(Maker):
         assessment, relaxed, gap = verdict.assessment, verdict.relaxed, verdict.band_gap
         if assessment is None or relaxed is None:
             return Decision(verdict.stage, verdict.reason)
-        is_result = gap is not None and (gap.is_complete or self.accept_incomplete)
+        is_accepted = gap is not None and (gap.is_complete or self.accept_incomplete)
         document = describe(relaxed.structure, relaxed.magmoms) | {
-            "band_gap": gap.band_gap if gap and is_result else None,
+            "band_gap": gap.band_gap if gap and is_accepted else None,
             "oxidation_states": relaxed.oxidation_states and dict(relaxed.oxidation_states),
             "properties": {name: dict(result) for name, result in verdict.properties.items()},
         }
@@ -282,7 +282,7 @@ class CandidateMaker(Maker):
     energy_maker
         Relaxes and computes the energy.
     stability_maker
-        Assesses the stability, and computes further properties of what passes the stages before.
+        Assesses the stability, and computes the properties that further stages need.
 
     Examples
     --------

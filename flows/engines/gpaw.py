@@ -3,7 +3,7 @@
 The initial magnetic orderings are converged with PBE(+U), one after another. The ordering of lowest
 energy gets one-shot HSE06 eigenvalues, the most expensive step. Limits count SCF iterations and
 eigenvalues with exact exchange, so that results do not depend on the load of the machine; the limit
-of the wall time only kills.
+of the wall time only ends calculations that take too long.
 
 If an ordering does not converge, the gap of the others is stored as incomplete; a calculation with
 a larger limit computes the missing ones and completes it. After a crash or at the limit of the wall

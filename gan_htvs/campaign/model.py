@@ -299,8 +299,8 @@ class Campaign(Settings):
     geometry: GeometryLimits = GeometryLimits()
     stages: tuple[FunnelStage, ...] = Field(
         PUBLISHED_STAGES,
-        description="stages of the funnel in order of cost, see docs/funnel.md; default: the "
-        "published search for photoanodes",
+        description="stages of the funnel, in the order in which candidates pass them, see "
+        "docs/funnel.md; default: the published search for photoanodes",
     )
     properties: dict[str, UserProperty] = Field(
         default_factory=dict, description="properties that your own code computes, by name"

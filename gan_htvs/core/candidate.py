@@ -325,7 +325,7 @@ class Candidate(Document):
     volume_per_atom: float | None = Field(None, description="of the latest structure, A^3")
     total_magnetization: float | None = Field(
         None,
-        description="absolute sum of the moments of the sites of ``structure``, Bohr magnetons; "
+        description="absolute value of the sum of the moments of ``structure``, Bohr magnetons; "
         "None: its moments are unknown",
     )
     symmetry: Symmetry | None = Field(

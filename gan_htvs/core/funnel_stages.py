@@ -115,7 +115,7 @@ def check_stages(stages: Sequence[FunnelStage], properties: Mapping[str, UserPro
     Raises
     ------
     ValueError
-        If they are not; the message starts with the setting.
+        If a name occurs twice or a property is unknown; the message starts with the setting.
     """
     names = [stage.name for stage in stages]
     for i, stage in enumerate(stages):
@@ -169,11 +169,11 @@ class FunnelSettings(Settings):
         return max((s.min for s in self.windows(name) if s.min is not None), default=None)
 
     def quantity(self, name: str) -> Property:
-        """Return the property with a name, which exists."""
-        found = property_of(name, self.properties)
-        if found is None:
+        """Return the property with a name; raise a KeyError if there is none."""
+        quantity = property_of(name, self.properties)
+        if quantity is None:
             raise KeyError(name)
-        return found
+        return quantity
 
     @property
     def fields(self) -> tuple[str, ...]:

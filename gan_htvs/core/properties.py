@@ -26,7 +26,7 @@ OXIDATION_STATE: Final = "oxidation_state_"
 
 
 class Property(NamedTuple):
-    """A property: how it is written in messages, and where documents have it."""
+    """Label and unit of a property, and the field in which documents store it."""
 
     label: str
     unit: str
@@ -129,7 +129,7 @@ def element_of(name: str) -> str | None:
 
 
 def property_of(name: str, user_properties: Mapping[str, UserProperty]) -> Property | None:
-    """Return the property with a name, or None; user's are stored below ``properties``."""
+    """Return the property with a name; None if it is neither the package's nor the user's."""
     if (known := PROPERTIES.get(name)) is not None:
         return known
     if (symbol := element_of(name)) is not None:

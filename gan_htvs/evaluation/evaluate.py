@@ -85,7 +85,7 @@ class EvaluationSettings:
     max_tries_per_structure
         Limit on raw samples per requested structure.
     lowest_decomposition_energy
-        See :class:`gan_htvs.campaign.model.Thresholds`, eV/atom.
+        See :class:`gan_htvs.campaign.model.ReferenceSettings`, eV/atom.
     """
 
     n_samples: int = 100

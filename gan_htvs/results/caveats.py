@@ -32,9 +32,11 @@ class WeakPoint(Document):
         frozenset(), description="reduced formulas of the affected candidates; empty: all"
     )
     level: tuple[str, ...] = Field(
-        (), description="beginnings of the affected levels of theory; empty: all"
+        (), description="prefixes of the affected levels of theory; empty: all"
     )
-    peroxide: bool = Field(default=False, description="whether only O-O bonds are affected")
+    peroxide: bool = Field(
+        default=False, description="whether only O-O bonds are affected, as in peroxides"
+    )
     literature: bool = Field(
         default=False, description="whether only the reference phases of the package are affected"
     )

@@ -60,7 +60,7 @@ REDOX_STAGE = """
   - {name: oxidizable_$element, property: oxidation_state_$element, max: $highest}"""
 
 MIN_OXIDATION = 0.5
-"""Electrons per atom that a redox-active element can still give."""
+"""Electrons per atom that a redox-active element can still lose."""
 
 
 def starting_campaign(chemsys: str, template: FunnelTemplate = FunnelTemplate.PHOTOANODE) -> str:
@@ -118,7 +118,7 @@ def starting_campaign(chemsys: str, template: FunnelTemplate = FunnelTemplate.PH
 
 
 def _redox_stages(states: Mapping[str, Mapping[int, float]]) -> str:
-    """Return the stages that keep what can still be oxidized, one for each redox-active element."""
+    """Return one stage for each redox-active element, which requires that it can be oxidized."""
     stages = [
         Template(REDOX_STAGE).substitute(element=symbol, highest=max(states) - MIN_OXIDATION)
         for symbol, states in states.items()

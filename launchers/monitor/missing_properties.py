@@ -47,11 +47,11 @@ def missing_properties(
     maker = band_gap_maker_of(campaign.engines) if campaign.computes_gaps else None
     if maker is not None and maker.unavailable_reason() is None:
         computable.add(BAND_GAP)
-    wanted: list[dict[str, Any]] = [{"missing_property": {"$in": sorted(computable)}}]
+    criteria: list[dict[str, Any]] = [{"missing_property": {"$in": sorted(computable)}}]
     if BAND_GAP in computable:  # an incomplete gap may have been accepted
         stages = campaign.funnel.names_from(BAND_GAP)
-        wanted.append({"stage": {"$in": stages}, "band_gap_result.is_limited": True})
-    query = {"campaign": campaign.name, "$or": wanted}
+        criteria.append({"stage": {"$in": stages}, "band_gap_result.is_limited": True})
+    query = {"campaign": campaign.name, "$or": criteria}
     with databases.store("candidates", key="candidate_id") as candidates:
         documents = candidates.query(query, ["candidate_id", "missing_property"])
         missing = {

@@ -22,7 +22,7 @@ class Submission(NamedTuple):
     n_queued: int
     """Workflows that were queued."""
     n_properties: int
-    """Workflows among them that compute missing band gaps."""
+    """Workflows among them that compute missing properties."""
     backlog: Backlog
     """Remaining work."""
     workflows_at_once: int

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DIGITS = 9
 """Decimals of energies, eV/atom: rounding errors must not change documents."""
 
-BELIEVED = ("energy_above_hull", "decomposition_energy", "decomposes_to")
+PLAUSIBLE_ONLY = ("energy_above_hull", "decomposition_energy", "decomposes_to")
 """Fields that candidates with an implausible energy do not have."""
 
 Row = dict[str, Any]
@@ -166,7 +166,7 @@ def _place(
             rounded = json.loads(encoded, parse_float=lambda text: round(float(text), DIGITS) + 0.0)
             rounded["decomposes_to"] = round_shares(decomposes_to[i], DIGITS)
             if not is_plausible[i]:
-                rounded |= dict.fromkeys(BELIEVED)
+                rounded |= dict.fromkeys(PLAUSIBLE_ONLY)
             decided = {
                 "stage": str(decision.stage),
                 "reason": decision.reason,
