@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import Campaign
 
+ID_DIGITS = 15
+"""Number of hexadecimal digits of an id: one million ids are distinct with 99.99996 %."""
+
 
 def as_proposals(structures: Iterable[Proposal | Structure]) -> list[Proposal]:
     """Convert structures to proposals with ids and provenance; proposals are not changed.
@@ -84,6 +87,9 @@ def as_proposal(
 def make_proposal(structure: Structure, *identity: Any, **origin: Any) -> Proposal:
     """Return a structure with its provenance, and an id that is a hash of ``identity``.
 
+    The id starts with the letter c, because programs read hashes such as 0012345678901234 and
+    12e4567890123456 as numbers.
+
     ``origin`` has the fields of :class:`~gan_htvs.core.candidate.Origin`; the requested composition
     is that of the structure by default.
 
@@ -95,7 +101,7 @@ def make_proposal(structure: Structure, *identity: Any, **origin: Any) -> Propos
     check_structure(structure)
     formula = structure.composition.formula.replace(" ", "")
     return Proposal(
-        candidate_id=content_hash(*identity)[:16],
+        candidate_id=f"c{content_hash(*identity)[:ID_DIGITS]}",
         structure=structure,
         origin=Origin(**{"requested_composition": formula} | origin),
     )

@@ -30,6 +30,7 @@ from gan_htvs.core.settings import (
     Settings,
 )
 from gan_htvs.core.stages import ProposerName
+from gan_htvs.core.text import is_text_everywhere
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 from gan_htvs.structures.geometry_limits import GeometryLimits
@@ -275,7 +276,10 @@ class ReferenceSettings(Settings):
 class Campaign(Settings):
     """Contents of campaign.yaml."""
 
-    name: str = Field(description="name of the campaign, stored with its jobs and candidates")
+    name: str = Field(
+        description="name of the campaign, stored with its jobs and candidates; letters, digits, "
+        "., _ and -; not a number, date, truth value, none or null"
+    )
     chemical_system: ChemicalSystem
     oxidation_states: dict[str, OxidationRange] = Field(
         description="lowest and highest average oxidation state of each element"
@@ -318,9 +322,15 @@ class Campaign(Settings):
     )
     routing: RoutingSettings = RoutingSettings()
 
-    @field_validator("name")
+    @field_validator("name", mode="before")
     @classmethod
-    def _name_is_plain(cls, name: str) -> str:
+    def _name_is_plain(cls, value: object) -> str:
+        name = str(value)  # of a number, date or truth value without quotes
+        if not is_text_everywhere(name):
+            raise ValueError(
+                f"{name!r} would be read as a number, date, truth value or missing value from "
+                "YAML, CSV and extxyz files; add a word, as in 'mg-mn-o-2024'"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise ValueError(
                 f"{name!r} must be 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and "

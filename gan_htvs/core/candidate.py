@@ -200,7 +200,7 @@ class PrescreenVerdict(Document):
 class Proposal(Document):
     """A structure in the funnel: first as proposed, later with the results of the prescreen."""
 
-    candidate_id: str
+    candidate_id: str = Field(description="the letter c and 15 hexadecimal digits")
     structure: Structure = Field(description="before any relaxation")
     origin: Origin
     prescreen: PrescreenVerdict | None = Field(None, description="None: not prescreened")

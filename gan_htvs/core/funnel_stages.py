@@ -22,6 +22,7 @@ from gan_htvs.core.properties import (
 )
 from gan_htvs.core.settings import Settings
 from gan_htvs.core.stages import Stage
+from gan_htvs.core.text import is_text_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,8 @@ class FunnelStage(Settings):
 
     name: str = Field(
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$",
-        description="name of the candidates that pass; letters, digits, _ and -",
+        description="name of the candidates that pass; letters, digits, _ and -; not a truth "
+        "value, none or null",
     )
     property: str = Field(
         description=f"one of {', '.join(PROPERTIES)}, {OXIDATION_STATE}Mn (any element), or a name "
@@ -52,6 +54,11 @@ class FunnelStage(Settings):
     def _window_is_valid(self) -> FunnelStage:
         if self.name in set(Stage):
             raise ValueError(f"name {self.name!r} is reserved for candidates before any stage")
+        if not is_text_everywhere(self.name):
+            raise ValueError(
+                f"name {self.name!r} would be read as a number, truth value or missing value from "
+                "YAML, CSV and extxyz files; choose another word"
+            )
         if None not in (self.min, self.max) and self.min > self.max:  # type: ignore[operator]
             raise ValueError(f"min {self.min:g} must not be above max {self.max:g}")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -26,6 +27,25 @@ INCOMPLETE_NOTE = (
     "bound. A run with larger limits completes the gap; the next run repeats killed calculations."
 )
 """Explanation of the mark below a table."""
+
+
+_OTHER_TYPES = re.compile(
+    r"[\d._+-]+([de][+-]?[\d_]+)?"  # number, date
+    r"|0[box][\da-f_]+"  # number in another base
+    r"|inf|infinity|nan"
+    r"|t|true|f|false|y|yes|n|no|on|off"
+    r"|na|nil|none|null",
+    re.IGNORECASE,
+)
+"""Text that readers of CSV, extended XYZ or YAML files take for another type."""
+
+
+def is_text_everywhere(text: str) -> bool:
+    """Return whether no common reader takes a name for a number, date, truth or missing value.
+
+    Covered are YAML 1.1 and 1.2, pandas (CSV) and ASE (extended XYZ).
+    """
+    return _OTHER_TYPES.fullmatch(text) is None
 
 
 def join_names(names: Sequence[str]) -> str:

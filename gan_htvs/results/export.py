@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,8 @@ class StructureFormat(StrEnum):
 def structure_text(candidate: Candidate, structure_format: StructureFormat) -> str:
     """Return the relaxed structure of a candidate, or the generated one, as file contents.
 
-    CIF files have the space group at a tolerance of 0.01 A, and its conventional cell.
+    CIF files have the space group at a tolerance of 0.01 A, and its conventional cell. In extxyz
+    files, ``energy`` is the total energy with corrections, eV, from which ASE makes a calculator.
     """
     structure = (candidate.structure or candidate.generated_structure).get_sorted_structure()
     if structure_format is StructureFormat.POSCAR:
@@ -70,16 +72,38 @@ def structure_text(candidate: Candidate, structure_format: StructureFormat) -> s
         symmetry = candidate.tight_symmetry
         is_symmetric = symmetry is not None and symmetry.number not in (None, 1)
         return str(structure.to(fmt="cif", symprec=TIGHT_SYMPREC if is_symmetric else None))
+    from ase.calculators.singlepoint import SinglePointCalculator  # noqa: PLC0415 - slow
     from ase.io.extxyz import write_extxyz  # noqa: PLC0415 - slow
     from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - slow
 
     atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
     atoms.info = {
-        key: value for key, value in _manifest_fields(candidate).items() if value is not None
+        key: _ase_text(value) if isinstance(value, str) else value
+        for key, value in _manifest_fields(candidate).items()
+        if value is not None
     }
+    if candidate.structure is not None and candidate.energy_per_atom is not None:
+        energy = candidate.energy_per_atom * len(atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
     text = io.StringIO()
     write_extxyz(text, [atoms])
     return text.getvalue()
+
+
+def _ase_text(text: str) -> str:
+    """Return text for ``Atoms.info``, as JSON unless ASE reads the text itself back unchanged.
+
+    Quotation marks have no effect on how ASE reads ``InF``, ``F`` or ``2024``: as infinity, a truth
+    value and a number. ASE marks JSON with the prefix ``_JSON``.
+    """
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict  # noqa: PLC0415 - slow
+
+    if text.isprintable() and not text.startswith("_JSON"):
+        read = key_val_str_to_dict(key_val_dict_to_str({"text": text}))["text"]
+        if isinstance(read, str) and read == text:
+            return text
+    # ASE removes backslashes when it reads, but does not add them when it writes.
+    return f"_JSON {json.dumps(text)}".replace("\\", "\\\\")
 
 
 def file_name(candidate: Candidate, structure_format: StructureFormat) -> str:
@@ -120,9 +144,8 @@ def export_structures(
         rows[path.name] = {"file": path.name, "sha256": digest} | _manifest_fields(candidate)
     if paths:
         text = io.StringIO()
-        writer = csv.DictWriter(
-            text, list(rows[paths[0].name]), extrasaction="ignore", lineterminator="\n"
-        )
+        # The line terminator of the module, \r\n, makes it quote text with either character.
+        writer = csv.DictWriter(text, list(rows[paths[0].name]), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows.values())
         write_atomically(manifest, text.getvalue().encode())

@@ -143,7 +143,7 @@ def draw_pourbaix(rows: Sequence[Row], stages: FunnelSettings) -> Figure | None:
     for k, row in enumerate(candidates):
         style: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
         if k < MAX_LABELED_CURVES:
-            style = {"label": f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"}
+            style = {"label": f"{latexify(row['formula_pretty'])} {row['candidate_id'][:7]}"}
         axes.plot(row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"], **style)
     limits = {stage.max for stage in stages.windows(POURBAIX) if stage.max is not None}
     for limit in sorted(limits):

@@ -193,7 +193,7 @@ def candidates(
 
 
 @cli.command(
-    "show 5d41402abc4b2a76 --figure curve.png", "show 5d41402abc4b2a76 --json | jq .prescreen"
+    "show c5d41402abc4b2a7 --figure curve.png", "show c5d41402abc4b2a7 --json | jq .prescreen"
 )
 def show(
     candidate_id: Annotated[

@@ -9,7 +9,6 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from pymatgen.analysis.bond_valence import PRIOR_PROB
 from pymatgen.core import Element
 
@@ -17,6 +16,7 @@ from gan_htvs.core.chemical_system import ChemicalSystem, Counts, find_anions
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.oxidation import MOMENTS
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.core.yaml_text import yaml_text
 from gan_htvs.dataset.polyanions import center_elements
 from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of
 from gan_htvs.thermodynamics.references import missing_from_package
@@ -217,4 +217,4 @@ def _references(symbols: list[str], chemsys: str, template: FunnelTemplate) -> s
 
 def _in_one_line(value: Any) -> str:
     """Return YAML in one line; symbols that YAML would read as booleans are quoted."""
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
+    return yaml_text(value, default_flow_style=True, width=1000).strip()

@@ -80,7 +80,7 @@ def read_history(databases: Databases, candidate_id: str) -> History:
     databases
         Databases of candidates, outputs and launchpad.
     candidate_id
-        Complete id, 16 digits.
+        Complete id.
 
     Raises
     ------

@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import report_write_errors, write_atomically
+from gan_htvs.core.yaml_text import yaml_text
 from launchers.queue.profiles import DIALECTS, clock_of
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def render(
         "launchpad": launchpad_file,
     }
     values = {name: shlex.quote(str(path)) for name, path in paths.items()} | {
-        "launchpad_yaml": yaml.safe_dump(str(launchpad_file), width=sys.maxsize).splitlines()[0],
+        "launchpad_yaml": yaml_text(str(launchpad_file), width=sys.maxsize).splitlines()[0],
         "mpi": DIALECTS[system].mpi,
         "python_path": f"export PYTHONPATH={shlex.quote(python_path)}\n" if python_path else "",
         "scheduler": system.upper(),
@@ -113,7 +112,7 @@ def render(
             ),
             "rocket_launch": _rlaunch(folder / category / FWORKER, launchpad_file, profile),
         }
-        texts[f"{category}/{QADAPTER}"] = yaml.safe_dump(adapter, sort_keys=False, width=1000)
+        texts[f"{category}/{QADAPTER}"] = yaml_text(adapter, width=1000)
     return {folder / name: text for name, text in texts.items()}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-import yaml
-
 from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.potcars import potcar_symbols
 from gan_htvs.core.stages import ProposerName
+from gan_htvs.core.yaml_text import yaml_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,5 +109,5 @@ def own_launchpad(folder: Path) -> Path:
             "name": "gan_htvs_rehearsal",
             "embedded_storage": "database",
         }
-        write_atomically(path, yaml.safe_dump(settings, sort_keys=False).encode())
+        write_atomically(path, yaml_text(settings).encode())
     return path

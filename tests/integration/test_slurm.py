@@ -23,7 +23,7 @@ from tests.conftest import write_launchpad
 from tests.integration.conftest import SMALL_CAMPAIGN, Site, kill_server
 
 TIMEOUT = 300
-ID = re.compile("[0-9a-f]{16}")
+ID = re.compile("c[0-9a-f]{15}")
 ENERGY = re.compile(r"\d+\.\d+")
 WORKERS = 2
 """Workers in one batch job of the cpu partition."""

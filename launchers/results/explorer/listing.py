@@ -182,7 +182,7 @@ def scatter(rows: Sequence[Row]) -> go.Figure:
             x=[row["energy_above_hull"] for row in group],
             y=[row["pourbaix"]["minimum"] for row in group],
             customdata=[row["candidate_id"] for row in group],
-            text=[f"{row['formula_pretty']} {row['candidate_id'][:6]}" for row in group],
+            text=[f"{row['formula_pretty']} {row['candidate_id'][:7]}" for row in group],
             mode="markers",
             name="gap" if has_gap else "no complete gap yet",
             marker=gap_marker | colors if has_gap else plain_marker,

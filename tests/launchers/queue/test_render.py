@@ -49,6 +49,12 @@ def test_slurm_scripts_request_gpus_nodes_and_mpi_tasks(site, call):
     assert {"--nodes=2", "--ntasks-per-node=64"} <= set(hse)
 
 
+def test_fireworks_reads_names_that_look_like_numbers_as_text(site, call):
+    options = ("--queue", "0o17", "--account", "4e15", "--cores", "8")
+    assert call("init", "--scheduler", "slurm", *options).exit_code == 0
+    assert {"--partition=0o17", "--account=4e15"} <= set(directives(site, "cpu"))
+
+
 def test_pbs_scripts_select_chunks(site, call):
     options = ("--queue", "workq", "--cores", "32", "--account", "mat1")
     assert call("init", "--scheduler", "pbs", *options).exit_code == 0
