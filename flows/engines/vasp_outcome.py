@@ -64,11 +64,26 @@ class MomentsValidator(Validator):
 
 
 REASONS = {
-    VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
-    VaspFilesValidator: "CONTCAR, OSZICAR or OUTCAR is missing: VASP did not start, or was killed",
+    VasprunXMLValidator: "vasprun.xml is missing or cut off",
+    VaspFilesValidator: "CONTCAR, OSZICAR or OUTCAR is missing",
     MomentsValidator: "OUTCAR is cut off or lacks the magnetic moments of its atoms (ISPIN = 2)",
 }
 """Reason of a failure, by the validator of custodian that rejects the calculation."""
+
+STANDARD_ERROR, STANDARD_OUTPUT = "std_err.txt", "vasp.out"
+"""Files with the messages of VASP, its launcher and its container, as custodian names them."""
+
+SILENT = "; VASP and its launcher wrote no message, as if VASP was killed or the disk is full"
+"""Reason if neither of these files has a message."""
+
+PROGRESS = re.compile(
+    r"\s*(DAV|RMM|CGA|DIA|SDA|EDD|N +E|\d+ +F=|bond charge|entering|prediction|reached)"
+)
+"""Beginning of lines of ``vasp.out`` about the progress of a calculation."""
+
+N_QUOTED_LINES = 4
+QUOTED_LENGTH = 160
+"""Largest number of quoted lines of a file, and characters of each of them."""
 
 PROGRAM_VARIABLE = "GAN_HTVS_VASP_PROGRAM"
 """Environment variable: name of the program whose results are accepted."""
@@ -230,7 +245,7 @@ def stored_band_edges(task: TaskDoc) -> BandEdges | None:
     return BandEdges(**edges) if edges else None
 
 
-def explain(error: Exception, corrections: Sequence[str]) -> tuple[str, bool]:
+def explain(error: Exception, corrections: Sequence[str], folder: Path) -> tuple[str, bool]:
     """Return the reason of a failure, and whether the calculation may succeed in another run.
 
     It may succeed if it was stopped, killed or cut off, if it hung, or if memory or disk was full.
@@ -242,24 +257,62 @@ def explain(error: Exception, corrections: Sequence[str]) -> tuple[str, bool]:
         Exception, usually of custodian.
     corrections
         See :func:`corrections_in`.
+    folder
+        Folder of the calculation.
     """
+    said = messages_in(folder)
     last = f", the last one {corrections[-1]}" if corrections else ""
     match error:
         case CalculationError() | UserError():
             return str(error), WALLTIME_REACHED in corrections
         case ReturnCodeError():
-            return f"VASP did not finish: {error}", True
+            return f"VASP did not finish: {error}{said or SILENT}", True
         case ValidationError():
-            return REASONS.get(
-                type(error.validator), f"custodian rejects the result: {error}"
-            ), True
+            default = f"custodian rejects the result: {error}"
+            reason = REASONS.get(type(error.validator), default)
+            return f"{reason}{said or SILENT}", True
         case NonRecoverableError():
-            return f"custodian has no fix for this error{last}", FROZEN in corrections[-1:]
+            reason = f"custodian has no fix for this error{last}{said}"
+            return reason, FROZEN in corrections[-1:]
         case CustodianError():
             reason = f"custodian gave up after {len(corrections)} errors{last}"
             return reason, FROZEN in corrections[-1:]
     sentence = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {sentence}", is_machine_error(error)
+    return f"{type(error).__name__}: {sentence}{said}", is_machine_error(error)
+
+
+def messages_in(folder: Path) -> str:
+    """Return the last messages that VASP, its launcher or its container wrote before a failure.
+
+    Lines about the progress are no message. The first lines of the standard error often name the
+    cause, the last lines of the standard output the error of VASP.
+
+    Returns
+    -------
+    Quotation that continues a sentence; empty if the program wrote no message.
+    """
+    errors = _lines_of(folder / STANDARD_ERROR)
+    if len(errors) > N_QUOTED_LINES:
+        half = N_QUOTED_LINES // 2
+        errors = [*errors[:half], "...", *errors[-half:]]
+    output = _lines_of(folder / STANDARD_OUTPUT)[-N_QUOTED_LINES:]
+    if output and PROGRESS.match(output[-1]):
+        output = []
+    quotations = {STANDARD_ERROR: errors, STANDARD_OUTPUT: output}
+    return "".join(
+        f"; {name}: {' / '.join(lines)!r}" for name, lines in quotations.items() if lines
+    )
+
+
+def _lines_of(path: Path) -> list[str]:
+    """Return the lines of a file without the frames of VASP's messages and without empty lines."""
+    try:
+        with zopen(zpath(str(path)), "rt", encoding="utf-8", errors="replace") as file:
+            text = str(file.read())
+    except (OSError, EOFError):  # missing, or cut off by a full disk
+        return []
+    lines = (" ".join(line.strip(" |-*\t\r").split()) for line in text.splitlines())
+    return [line[:QUOTED_LENGTH] for line in lines if line]
 
 
 def corrections_in(folder: Path) -> list[str]:

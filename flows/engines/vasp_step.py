@@ -166,7 +166,7 @@ class VaspStepMaker(Maker):
 
     def _failure(self, error: Exception) -> CalculationFailure:
         corrections = corrections_in(Path.cwd())
-        reason, is_retryable = explain(error, corrections)
+        reason, is_retryable = explain(error, corrections, Path.cwd())
         return failure_of_job(
             self.vasp.name, reason, corrections=corrections, is_retryable=is_retryable
         )

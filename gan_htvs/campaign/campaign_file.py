@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gan_htvs.campaign.model import SHIPPED, Campaign, generator_file
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.hashing import hash_of_path
+from gan_htvs.core.hashing import content_hash, hash_of_path
 from gan_htvs.core.settings import Settings, first_error, first_problem, read_mapping
 from gan_htvs.structures.structure_files import read_structures
 from gan_htvs.thermodynamics.ions import ion_set_of
@@ -26,6 +26,10 @@ from gan_htvs.thermodynamics.reference_sources.fetched_file import write_fetched
 from gan_htvs.thermodynamics.references import missing_from_package
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pymatgen.core import Structure
+
     from gan_htvs.core.pourbaix_stability import PourbaixSettings
     from gan_htvs.thermodynamics.reference_sources.optimade import OnProgress
 
@@ -139,7 +143,7 @@ def campaign_for_structures(
         "structures": {
             "path": folder.resolve(),
             "sha256": hash_of_path(folder),
-            "count": len(structures),
+            "count": n_different(structures.values()),
         },
         "engines": {"band_gap": {"name": band_gap}},
         "prescreen": None,
@@ -241,8 +245,13 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
         )
     values: dict[str, Any] = {field: named, "sha256": sha256}
     if section == "structures":
-        values["count"] = len(read_structures(path)[0])
+        values["count"] = n_different(read_structures(path)[0].values())
     return settings.model_copy(update=values)
+
+
+def n_different(structures: Iterable[Structure]) -> int:
+    """Count structures; copies of the same file are one candidate."""
+    return len({content_hash(structure) for structure in structures})
 
 
 def _with_ion_set(campaign_file: Path, settings: PourbaixSettings) -> PourbaixSettings:

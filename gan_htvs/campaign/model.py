@@ -174,7 +174,9 @@ class OwnStructuresSettings(Settings):
 
     path: Path = Field(description="folder of CIF and POSCAR files, relative to campaign.yaml")
     sha256: str | None = Field(None, description="hash of the folder; computed if omitted")
-    count: NonNegativeInt = Field(0, description="number of structures in the folder; computed")
+    count: NonNegativeInt = Field(
+        0, description="number of different structures in the folder; computed"
+    )
 
 
 METASTABLE = 0.2

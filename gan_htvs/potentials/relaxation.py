@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gan_htvs.core.candidate import Ending, RelaxationResult
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import open_locked, report_write_errors
+from gan_htvs.core.files import NoLocksError, open_locked, report_write_errors
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import run_in_processes
 from gan_htvs.potentials.batched_relaxation import is_batched, relax_batched
@@ -78,6 +78,9 @@ class RelaxationCache:
     def hold(self) -> None:
         """Lock the file against other processes while this object exists, and read it again.
 
+        On a file system without locks, two processes may repeat the same relaxations; the lines of
+        both stay valid.
+
         Raises
         ------
         UserError
@@ -86,7 +89,10 @@ class RelaxationCache:
         if self.path is None or self._lock is not None:
             return
         with report_write_errors(self.path):
-            self._lock = open_locked(self.path)
+            try:
+                self._lock = open_locked(self.path)
+            except NoLocksError:
+                self._lock = self.path.open("a", encoding="utf-8")
             if self.path.read_bytes()[-1:] not in (b"", b"\n"):
                 self._lock.write("\n")
                 self._lock.flush()

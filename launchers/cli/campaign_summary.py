@@ -14,10 +14,19 @@ from gan_htvs.core.stages import CALCULATIONS, Step
 from gan_htvs.dataset.skipped import format_reasons
 from gan_htvs.prescreen.summary import summarize
 from gan_htvs.results.builders.job_outputs import latest_gates
-from launchers.console.output import Grid, funnel_table, grid_table, note, out
+from launchers.console.output import (
+    Grid,
+    findings_table,
+    funnel_table,
+    grid_table,
+    note,
+    out,
+)
 from launchers.console.quantities import counted
 from launchers.launchpad.samples import longest_samples
 from launchers.monitor.failed_calculations import failed_calculations
+from launchers.monitor.status.survey import survey
+from launchers.monitor.status.table import headline
 from launchers.results.campaign_report import read_results
 
 if TYPE_CHECKING:
@@ -75,6 +84,22 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
     return any(job.step not in CALCULATIONS for job in failed_jobs)
+
+
+def print_unfinished(campaign: str, databases: Databases) -> bool:
+    """Print what is left of a campaign and how to continue, unless it is finished.
+
+    Returns
+    -------
+    Whether work is left.
+    """
+    (status,) = survey(databases, campaign).campaigns
+    if status.is_finished:
+        return False
+    out.print(headline(status))
+    if status.findings:
+        out.print(findings_table(status.findings))
+    return True
 
 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:

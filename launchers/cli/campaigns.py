@@ -15,8 +15,11 @@ from launchers.console import output as console
 from launchers.console.quantities import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
+    from launchers.monitor.findings import Finding
 
 REHEARSALS_DEFAULT = Path("gan_htvs_data/rehearsal")
 
@@ -79,7 +82,10 @@ def run(
     workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     workers: cli.Workers = cli.N_CORES,
 ) -> None:
-    """Run a campaign on this machine, or resume an interrupted run."""
+    """Run a campaign on this machine, or resume an interrupted run.
+
+    The exit code is 1 if a job failed, or if work is left that cannot run, such as paused jobs.
+    """
     _run_here(cli.read_campaign(campaign_file), launchpad, workdir, workers)
 
 
@@ -146,11 +152,13 @@ def submit(
 
     References and training are queued first. Workflows that depend on them start when their output
     exists, and each finished workflow queues further ones. Submitting a campaign again queues only
-    missing work.
+    missing and archived work. The exit code is 1 if work is left that cannot run, such as paused
+    jobs.
     """
     campaign = cli.read_campaign(campaign_file)
     from launchers.cli.plan_tables import print_plan, submit_and_print
 
+    _check_data(campaign)
     reason = _reason_against_vasp(campaign)
     with cli.open_databases(launchpad) as databases:
         if reason is not None:
@@ -158,9 +166,11 @@ def submit(
         if dry_run:
             print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
         else:
-            submit_and_print(
+            is_stuck = submit_and_print(
                 campaign, databases, extend=extend, workflows_at_once=workflows_at_once
             )
+            if is_stuck:
+                raise typer.Exit(cli.EXIT_FAILURE)
 
 
 @cli.command(
@@ -191,6 +201,7 @@ def rehearse(
     """
     campaign = cli.read_campaign(campaign_file)
     from launchers.cli.plan_tables import print_counts
+    from launchers.monitor.doctor.vasp_checks import requirements
     from launchers.rehearsal.counts import read_counts
     from launchers.rehearsal.environment import stand_in
     from launchers.rehearsal.failure_modes import parse_shares
@@ -199,7 +210,8 @@ def rehearse(
     rehearsal = rehearsal_of(
         campaign, structures, cli.chosen_compositions(compositions, atoms_per_cell)
     )
-    _reason_against_vasp(rehearsal)
+    _check_data(rehearsal)
+    requirements(rehearsal)  # raises if atomate2's settings change the level of theory
     folder = workdir / campaign.name
     launchpad = own_launchpad(folder)
     failures = ",".join(fail) if fail else None
@@ -274,6 +286,7 @@ def _run_here(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) 
     from launchers.launchpad.launchpad_file import LaunchpadFile
 
     LaunchpadFile.read(launchpad)  # before the slow imports
+    _check_data(campaign)
     if (reason := _reason_against_vasp(campaign)) is not None:
         raise UserError(f"nothing was queued, because VASP cannot run here: {reason}.")
     with cli.open_databases(launchpad) as databases:
@@ -284,27 +297,42 @@ def _run(
     campaign: Campaign, databases: Databases, launchpad: Path, workdir: Path, workers: int
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
-    from launchers.cli.campaign_summary import print_heading, print_summary
+    from launchers.cli.campaign_summary import print_heading, print_summary, print_unfinished
     from launchers.local.run import run_campaign
 
     print_heading(campaign)
     directory = workdir / campaign.name
     with console.WorkProgress() as progress:
         run_campaign(campaign, databases, launchpad, directory, workers, progress)
-    return cli.EXIT_FAILURE if print_summary(campaign, databases, launchpad) else 0
+    has_failed = print_summary(campaign, databases, launchpad)
+    is_unfinished = print_unfinished(campaign.name, databases)
+    return cli.EXIT_FAILURE if has_failed or is_unfinished else 0
 
 
-def _reason_against_vasp(campaign: Campaign) -> str | None:
-    """Check the data that a campaign needs; return the reason why VASP cannot run here, if any."""
+def _check_data(campaign: Campaign) -> None:
+    """Check the data that a campaign needs, and print what is incomplete."""
     from launchers.monitor.doctor.diagnosis import aqueous_ions, reference_phases
-    from launchers.monitor.doctor.vasp_checks import unavailable_reason
 
     for settings in campaign.properties.values():
         settings.load()
     findings = [reference_phases(campaign)]
     if campaign.aqueous_conditions is not None:
         findings.append(aqueous_ions(campaign, campaign.aqueous_conditions))
+    _print_warnings(findings)
+
+
+def _reason_against_vasp(campaign: Campaign) -> str | None:
+    """Check VASP for a campaign; return the reason why it cannot run here, if any."""
+    from launchers.monitor.doctor.vasp_checks import requirements
+
+    findings = requirements(campaign)
+    _print_warnings(findings)
+    failures = (finding.text for finding in findings if finding.severity == "failure")
+    return next(failures, None)
+
+
+def _print_warnings(findings: Iterable[Finding]) -> None:
+    """Print a note for each finding that is a warning."""
     for finding in findings:
         if finding.severity == "warning":
             console.note(f"{finding.text}.")
-    return unavailable_reason(campaign)

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import write_atomically
+from gan_htvs.core.files import explain_os_error, write_atomically
 from launchers.cli.options import Words, several
 from launchers.console import output as console
 
@@ -39,7 +39,7 @@ EXIT_INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
-    """Command group that reports each user error as one sentence and an exit code."""
+    """Command group that reports errors of users and of the system as a sentence and exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; SIGTERM, as sent by batch systems, interrupts it like Ctrl-C."""
@@ -48,6 +48,12 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             console.error(str(error))
+            raise typer.Exit(EXIT_USER_ERROR) from error
+        except OSError as error:
+            # A closed pipe is handled by click.
+            if (sentence := explain_os_error(error)) is None:
+                raise
+            console.error(sentence)
             raise typer.Exit(EXIT_USER_ERROR) from error
         except (KeyboardInterrupt, RuntimeError) as interrupt:
             # During an import, Python raises a RuntimeError with the interrupt as its cause.

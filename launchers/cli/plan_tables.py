@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from gan_htvs.campaign.routing import Category
 from launchers.cli.campaign_summary import print_cells
-from launchers.console.output import Grid, WorkProgress, grid_table, out
+from launchers.console.output import Grid, WorkProgress, findings_table, grid_table, out
 from launchers.console.quantities import counted
 from launchers.launchpad.feeder import Feeder
 from launchers.launchpad.registry import check_changes
+from launchers.monitor.status.survey import survey
 from launchers.queue.estimate import estimate
 from launchers.queue.submission import submit_campaign
 
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 
 def submit_and_print(
     campaign: Campaign, databases: Databases, *, extend: bool, workflows_at_once: int | None
-) -> None:
-    """Queue a campaign and print what was queued; parameters as in :func:`submit_campaign`."""
+) -> bool:
+    """Queue a campaign and print what was queued; parameters as in :func:`submit_campaign`.
+
+    Returns
+    -------
+    Whether work is left and no job can run.
+    """
     with WorkProgress() as progress:
         submission = submit_campaign(
             campaign,
@@ -50,12 +56,18 @@ def submit_and_print(
     ):
         if n:
             out.print(f"{counted(n, 'workflow')} will be queued {when}.")
-    if not backlog.queued + backlog.missing:
+    (status,) = survey(databases, campaign.name).campaigns
+    if status.is_finished:
         out.print("All work is done.")
+    if status.findings:
+        out.print(findings_table(status.findings))
+    if status.is_stuck:
+        return True
     out.print(
         f"Next: [bold]gan-htvs queue init[/bold], [bold]gan-htvs qlaunch[/bold], then "
         f"[bold]gan-htvs status {campaign.name}[/bold]"
     )
+    return False
 
 
 def print_plan(

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import open_locked
+from gan_htvs.core.files import open_locked, report_write_errors
 from launchers.launchpad.workers import running_process
 
 if TYPE_CHECKING:
@@ -60,17 +61,18 @@ class EmbeddedServer:
             If it is not installed, does not start or respond, the port is in use, or the storage is
             not writable.
         """
+        lock = partial(open_locked, setting="embedded_storage in my_launchpad.yaml")
         start = self.storage / "start.lock"
-        with open_locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
+        with lock(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
             try:
-                with open_locked(start, fcntl.LOCK_EX):
+                with lock(start, fcntl.LOCK_EX):
                     if self.process is None:
                         self._start()
                     self._join()
                 yield
             finally:
                 # BlockingIOError: another process still uses the server.
-                with open_locked(start, fcntl.LOCK_EX), suppress(BlockingIOError):
+                with lock(start, fcntl.LOCK_EX), suppress(BlockingIOError):
                     fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if (server := self.process) is not None:
                         self._stop(server)
@@ -99,7 +101,10 @@ class EmbeddedServer:
             *("--storage-path", str(self.storage / "wiredtiger")),
             "--sync-on-commit",  # acknowledged writes survive a kill
         ]
-        with (self.storage / "server.log").open("a") as stream:
+        with (
+            report_write_errors(self.storage),
+            (self.storage / "server.log").open("a") as stream,
+        ):
             # Its own session: Ctrl-C in the terminal must not stop the database first.
             server = subprocess.Popen(  # noqa: S603
                 command,
@@ -109,8 +114,8 @@ class EmbeddedServer:
                 cwd=self.storage,
                 start_new_session=True,
             )
-        document = {"pid": server.pid, "started": time.time(), "port": self.port}
-        (self.storage / "server.json").write_text(json.dumps(document))
+            document = {"pid": server.pid, "started": time.time(), "port": self.port}
+            (self.storage / "server.json").write_text(json.dumps(document))
 
     def _join(self) -> None:
         """Wait until the server responds."""

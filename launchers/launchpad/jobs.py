@@ -46,6 +46,12 @@ POLLS_UNTIL_WARNING = 25
 """Number of polls after which a process that waits for another feeder logs a warning."""
 
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+HELD_STATES = {
+    "PAUSED": "gan-htvs lpad resume_fws -s PAUSED",
+    "DEFUSED": "gan-htvs lpad reignite_fws -s DEFUSED",
+}
+"""States of jobs that a user held back, and the command that releases them."""
+
 ENDED_STATES = ("COMPLETED", "ARCHIVED", "FIZZLED", "DEFUSED")
 
 AFTER_GATES = tuple(map(str, (Step.HYBRID, Step.BAND_GAP, Step.PROPERTY, Step.GATE)))
@@ -162,8 +168,8 @@ class CampaignLaunchPad(LaunchPad):
             self.tuneup()
 
     def queued(self, keys: Iterable[str]) -> set[str]:
-        """Return the keys of those units that are on the launchpad, in any state."""
-        units = {"metadata.unit": {"$in": list(keys)}}
+        """Return the keys of those units that are on the launchpad and not archived."""
+        units = {"metadata.unit": {"$in": list(keys)}, "state": {"$ne": "ARCHIVED"}}
         return set(self.workflows.distinct("metadata.unit", units))
 
     def n_open_workflows(self, campaign: str) -> int:

@@ -51,7 +51,7 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
     bounds = f"{settings.max_steps} steps"
     if settings.max_seconds is not None:
         bounds += f" and {settings.max_seconds:g} s"
-    with locked_folder(folder):
+    with locked_folder(folder, "--output"):
         console.out.print(f"training on {processor}, {bounds} at most")
         trained = _train(campaign, folder)
         console.out.print(f"{trained.steps} steps in {trained.seconds:.0f} s")

@@ -48,7 +48,7 @@ def run_campaign(
     n_workers: int,
     progress: console.WorkProgress,
 ) -> None:
-    """Run a campaign until it is finished; continue where an earlier run stopped.
+    """Run a campaign until no job can run; continue where an earlier run stopped.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def run_campaign(
     launchpad, owners = feeder.launchpad, feeder.units.owners
     recovery = Recovery.of(databases, owners)
     pool = WorkerPool(n_workers, launchpad_file, directory, owners)
-    with locked_folder(directory):
+    with locked_folder(directory, "--workdir"):
         register(campaign, databases)
         launchpad.initialize()
         ensure_indexes(databases)
@@ -101,12 +101,12 @@ def run_campaign(
                     progress("training steps", step, max_steps, format_losses(entry))
 
         _work(recovery, pool, feeder.feed, show)
-        if missing := feeder.backlog().missing:
-            failed = launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"])
+        failed = launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"])
+        if failed and (missing := feeder.backlog().missing):
             reason = "; ".join(f"{job.name}: {job.error}" for job in failed)
             raise UserError(
                 f"{missing} workflows of the campaign cannot start because shared jobs failed: "
-                f"{reason or 'no job raised an exception'}; correct the cause and run again."
+                f"{reason}; correct the cause and run again."
             )
         build_candidates(databases)
         # A stage may need a property only after the build, such as behind a stage of novelty.

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.files import explain_os_error
 from gan_htvs.core.text import one_line
 from launchers.console import output as console
 
@@ -106,10 +107,13 @@ class Check(NamedTuple):
         except UserError as error:  # its message includes the fix
             finding = failure(str(error), None)
         except Exception as error:  # noqa: BLE001 - the other checks still run
-            return failure(
-                f"the check raised {type(error).__name__}: {one_line(error)}",
-                "correct the cause, or report a bug of gan-htvs",
-            )
+            reason = explain_os_error(error) if isinstance(error, OSError) else None
+            if reason is None:
+                return failure(
+                    f"the check raised {type(error).__name__}: {one_line(error)}",
+                    "correct the cause, or report a bug of gan-htvs",
+                )
+            finding = failure(reason, None)
         if finding.severity is Severity.FAILURE and self.severity is not None:
             return replace(finding, severity=self.severity)
         return finding

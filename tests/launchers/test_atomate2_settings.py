@@ -14,7 +14,7 @@ from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from launchers.cli.common import EXIT_USER_ERROR
 from launchers.cli.main import app
-from launchers.monitor.doctor.vasp_checks import settings, unavailable_reason
+from launchers.monitor.doctor.vasp_checks import requirements, settings
 
 CAMPAIGN = {
     "name": "mg-o",
@@ -158,8 +158,8 @@ def test_environment_variable_with_forbidden_tag_is_named(atomate2, monkeypatch)
 
 def test_settings_are_not_read_without_vasp(atomate2):
     atomate2(VASP_INCAR_UPDATES={"GGA": "PS"})
-    assert unavailable_reason(Campaign.model_validate(CAMPAIGN)) is None
+    assert requirements(Campaign.model_validate(CAMPAIGN)) == []
     for engine in ("energy", "band_gap"):
         campaign = CAMPAIGN | {"engines": {engine: {"name": "vasp"}}}
         with pytest.raises(UserError, match="GGA"):
-            unavailable_reason(Campaign.model_validate(campaign))
+            requirements(Campaign.model_validate(campaign))

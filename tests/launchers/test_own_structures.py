@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
@@ -40,6 +42,13 @@ def test_campaign_for_a_folder_samples_nothing(folder):
     assert proposals["magnesia.cif"].origin.proposer == "user"
     assert proposals["magnesia.cif"].structure.volume == pytest.approx(rocksalt().volume)
     assert len(proposals["POSCAR_long"].structure) == 4
+
+
+def test_copies_of_a_structure_are_one_candidate(folder):
+    shutil.copy(folder / "magnesia.cif", folder / "copy.cif")
+    campaign, _ = campaign_for_structures(folder, "mine", "none")
+    assert campaign.n_structures == 2
+    assert len({proposal.candidate_id for proposal in own_proposals(campaign)}) == 2
 
 
 def test_own_structures_are_evaluated_with_the_reference_phases(folder, launchpad_file):

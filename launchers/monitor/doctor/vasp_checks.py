@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_htvs.core.potcars import FOLDER_VARIABLE, check_potcars, potcar_symbols
@@ -19,8 +22,28 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
 
 ATOMATE2_COMMAND = "ATOMATE2_VASP_CMD"
+SET_COMMAND = (
+    f"load the modules of VASP and MPI, or export {ATOMATE2_COMMAND}='srun vasp_std' "
+    "(VASP_CMD in ~/.atomate2.yaml)"
+)
 COMMON_COMMAND = "VASP_CMD"
 """Variable that many clusters set but atomate2 does not read."""
+
+LAUNCHERS = frozenset(
+    {
+        *("srun", "mpirun", "mpiexec", "mpiexec.hydra", "mpiexec.slurm", "orterun", "prun"),
+        *("ibrun", "aprun", "jsrun", "lrun", "flux", "mpprun", "poe"),
+    }
+)
+"""Programs that start another one in parallel, on this machine or with its PATH."""
+
+CONTAINER = re.compile(
+    r"container|image|uenv|\.sif\b|\.sqsh\b|shifter|apptainer|singularity|podman|docker|sarus|ch-run"
+)
+"""Part of options and programs that start VASP in a container."""
+
+BUILTINS = frozenset({"module", "ml", "source", ".", "export", "ulimit", "cd", "eval", "exec"})
+"""Commands and functions of shells that are no programs."""
 
 
 def command() -> Finding:
@@ -32,7 +55,11 @@ def command() -> Finding:
 
 
 def command_of(vasp: str, gamma: str, environment: Mapping[str, str]) -> Finding:
-    """Check that the programs of a command exist, without running them.
+    """Check a VASP command as far as this machine can, without running it.
+
+    custodian starts the first word, without a shell. What a launcher such as srun then starts must
+    be executable, too; behind any other program the last word may lie inside a container, and a
+    missing one is only a warning.
 
     Parameters
     ----------
@@ -41,30 +68,96 @@ def command_of(vasp: str, gamma: str, environment: Mapping[str, str]) -> Finding
     environment
         Environment variables.
     """
-    if (problem := _problem(vasp)) is not None:
-        what = f"{vasp!r}: {problem}"
+    finding = _check_command(vasp)
+    if finding is not None and finding.severity is Severity.FAILURE:
         if COMMON_COMMAND in environment and ATOMATE2_COMMAND not in environment:
-            what += f"; {COMMON_COMMAND} is set, but atomate2 does not read it"
-        return failure(
-            what,
-            f"load the modules of VASP and MPI, or export {ATOMATE2_COMMAND}='srun vasp_std' "
-            "(VASP_CMD in ~/.atomate2.yaml)",
-        )
-    if _problem(gamma) is not None:
+            note = f"; {COMMON_COMMAND} is set, but atomate2 does not read it"
+            return replace(finding, what=finding.what + note)
+        return finding
+    if finding is not None:
+        return finding
+    if _check_command(gamma) is not None:
         return ok(f"{vasp!r}, also for cells with one k point because {gamma!r} is missing")
     return ok(f"{vasp!r}; {gamma!r} for cells with one k point")
 
 
-def _problem(line: str) -> str | None:
-    """Return why a command cannot run; None if its first and last word are executable."""
+def _check_command(line: str) -> Finding | None:
+    """Return what is wrong with a command, or cannot be checked; None if nothing is."""
+    expanded = os.path.expandvars(line)
     try:
-        words = shlex.split(os.path.expandvars(line))
+        words = shlex.split(expanded)
     except ValueError as error:
-        return f"is not a valid command line: {error}"
-    missing = [word for word in (*words[:1], *words[-1:]) if shutil.which(word) is None]
-    if missing or not words:
-        return f"{missing[0]} is not on PATH or not executable" if missing else "is empty"
-    return None
+        return failure(f"{line!r}: is not a valid command line: {error}", SET_COMMAND)
+    if not words:
+        return failure(f"{line!r}: is empty", SET_COMMAND)
+    if (syntax := _shell_syntax(expanded, words)) is not None:
+        return failure(f"{line!r}: no shell reads this command: {syntax[0]}", syntax[1])
+    program, last = words[0], words[-1]
+    missing = [word for word in (program, last) if shutil.which(word) is None]
+    if program in missing or (missing and _starts_last_word(words)):
+        return failure(f"{line!r}: {missing[0]} is not on PATH or not executable", SET_COMMAND)
+    if not missing:
+        return None
+    return warning(
+        f"{line!r}: {last!r} is no program on this machine; it may be one inside a container, or "
+        f"an argument of {program}",
+        "check that the command starts VASP where the jobs run",
+    )
+
+
+def _starts_last_word(words: Sequence[str]) -> bool:
+    """Return whether a launcher of parallel programs itself starts the last word on this machine.
+
+    Its options may name a container, and a word between them may be a program that starts VASP.
+    """
+    program, *middle, _ = words
+    if Path(program).name not in LAUNCHERS:
+        return False
+    return not any(
+        CONTAINER.search(word) or (not word.startswith("-") and shutil.which(word))
+        for word in middle
+    )
+
+
+def _shell_syntax(line: str, words: Sequence[str]) -> tuple[str, str] | None:
+    """Return which part of a command only a shell understands, and what to write instead."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="<>|&;")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    operators = [word for word in lexer if word and set(word) <= set("<>|&;")]
+    redirections = [operator for operator in operators if set(operator) & set("<>")]
+    pipes = [operator for operator in operators if operator in ("|", "|&")]
+    first, last = words[0], words[-1]
+    in_shell = "write bash -lc '...'"
+    cases = (
+        (
+            first in BUILTINS,
+            f"{first!r} is a command of the shell",
+            f"put it into the job script (environment.sh of `gan-htvs queue init`), or {in_shell}",
+        ),
+        (
+            bool(redirections or pipes),
+            f"{''.join((redirections + pipes)[:1])!r} would be an argument",
+            "leave the redirection out; the output is in vasp.out and std_err.txt of each job",
+        ),
+        (bool(operators), f"{''.join(operators[:1])!r} would be an argument", in_shell),
+        (
+            re.match(r"\w+=", first) is not None,
+            f"{first!r} is no program",
+            "export the variable, or write `env` before it",
+        ),
+        (
+            first.startswith("~") or last.startswith("~"),
+            "'~' is not replaced",
+            "write the whole path, or $HOME",
+        ),
+        (
+            any(mark in word for mark in ("$(", "`") for word in words),
+            "the inner command is not run",
+            "write the path of the program",
+        ),
+    )
+    return next(((what, fix) for is_case, what, fix in cases if is_case), None)
 
 
 def settings() -> Finding:
@@ -126,18 +219,15 @@ def input_set_of(engines: EngineSettings) -> VaspInputSet:
     return VaspEnergyMaker.of(engines).static_maker.input_set_generator
 
 
-def unavailable_reason(campaign: Campaign) -> str | None:
-    """Return why VASP cannot run a campaign here, and the fix; None if it can or is not needed.
+def requirements(campaign: Campaign) -> list[Finding]:
+    """Check the command and the POTCARs that a campaign needs; empty if it does not run VASP.
 
     Raises
     ------
     UserError
         If atomate2's settings change the level of theory.
     """
-    if campaign.engines.runs_vasp:
-        settings()
-        elements = campaign.chemical_system.elements
-        for finding in (command(), potcars(elements, campaign.engines)):
-            if finding.severity is Severity.FAILURE:
-                return finding.text
-    return None
+    if not campaign.engines.runs_vasp:
+        return []
+    settings()
+    return [command(), potcars(campaign.chemical_system.elements, campaign.engines)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.stages import CALCULATIONS
 from launchers.console.quantities import counted, span
-from launchers.launchpad.jobs import as_utc, last_update, owned_by
+from launchers.launchpad.jobs import HELD_STATES, as_utc, last_update, owned_by
 from launchers.launchpad.workers import differences
 from launchers.monitor.findings import warning
 from launchers.monitor.lost_runs import as_findings
@@ -75,10 +75,11 @@ def categories_of(fworker: Mapping[str, Any]) -> tuple[str, ...]:
 def _standstill(
     launchpad: CampaignLaunchPad, owners: Sequence[str], status: CampaignStatus
 ) -> Iterator[Finding]:
-    if n_held := status.count("PAUSED", "DEFUSED"):
+    held = [state for state in HELD_STATES if status.count(state)]
+    if held:
         yield warning(
-            f"{counted(n_held, 'job')} PAUSED or DEFUSED by hand",
-            "gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
+            f"{counted(status.count(*held), 'job')} {' or '.join(held)} by hand",
+            "; ".join(HELD_STATES[state] for state in held),
         )
     if not status.is_stuck:
         return
@@ -92,10 +93,12 @@ def _standstill(
             f"all other jobs wait for {counted(n_fizzled, 'job')} that FIZZLED",
             f"correct the cause, then run gan-htvs retry {status.name}",
         )
-    else:
+    elif not held:
+        n_archived = status.count("ARCHIVED")
+        archived = f" ({counted(n_archived, 'job')} ARCHIVED)" if n_archived else ""
         yield warning(
-            f"{counted(status.n_remaining, 'structure')} left, but no job is queued",
-            "gan-htvs submit CAMPAIGN.YAML",
+            f"{counted(status.n_remaining, 'structure')} left, but no job is queued{archived}",
+            "gan-htvs submit CAMPAIGN.YAML, or gan-htvs run CAMPAIGN.YAML",
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.stages import Step
 from gan_htvs.results.funnel import Funnel
-from launchers.launchpad.jobs import ACTIVE_STATES
+from launchers.launchpad.jobs import ACTIVE_STATES, HELD_STATES
 from launchers.monitor.findings import Finding
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class CampaignStatus(StatusDocument):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_finished(self) -> bool:
-        """Whether all structures are evaluated and no job is queued or running."""
-        return not (self.n_remaining or self.count("WAITING") or self.is_active)
+        """Whether all structures are evaluated and no job is queued, running or held back."""
+        return not (self.n_remaining or self.count("WAITING", *HELD_STATES) or self.is_active)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

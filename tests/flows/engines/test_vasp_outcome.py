@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from custodian.custodian import MaxCorrectionsError, ReturnCodeError, ValidationError
+from custodian.vasp.validators import VasprunXMLValidator
 
-from flows.engines.vasp_outcome import MomentsValidator, moments_in
+from flows.engines.vasp_outcome import MomentsValidator, explain, messages_in, moments_in
 
 END = " General timing and accounting\n"
 TWO_ATOMS = """\
@@ -94,3 +96,62 @@ def test_only_calculations_with_spin_need_moments(outcar, tmp_path, incar, text,
         "MnO\n1\n 0 2 2\n 2 0 2\n 2 2 0\nMn O\n1 1\nDirect\n 0 0 0\n 0.5 0.5 0.5\n"
     )
     assert MomentsValidator().check(str(tmp_path)) is is_refused
+
+
+def cut_off():
+    return ValidationError("no", raises=True, validator=VasprunXMLValidator())
+
+
+BOX = """\
+ -----------------------------------------------------------------------------
+|                                                                             |
+|     Error EDDDAV: Call to ZHEGV failed. Returncode = 7 1 8                  |
+|                                                                             |
+|       ---->  I REFUSE TO CONTINUE WITH THIS SICK JOB ... BYE!!! <----       |
+ -----------------------------------------------------------------------------
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "quoted"),
+    [
+        ("std_err.txt", "FATAL: could not open image vasp.sif\n", "could not open image vasp.sif"),
+        ("std_err.txt", "srun: error: Unable to create step\n", "Unable to create step"),
+        ("std_err.txt", b"forrtl: severe (174): SIGSEGV \xff\n", "SIGSEGV"),
+        ("vasp.out", BOX, "Call to ZHEGV failed"),
+        ("vasp.out", "DAV:   1  0.1E+01\n" + BOX, "ZHEGV"),
+    ],
+)
+@pytest.mark.parametrize("error", [cut_off(), ReturnCodeError("code 1", raises=True)])
+def test_reason_quotes_the_program(tmp_path, error, name, text, quoted):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    reason, is_retryable = explain(error, [], tmp_path)
+    assert f"{name}: " in reason
+    assert quoted in reason
+    assert "killed" not in reason
+    assert "\n" not in reason
+    assert is_retryable
+
+
+@pytest.mark.parametrize("output", [None, "", " \n---\n", " N  E  dE\nDAV:   1  -0.1E+02\n"])
+def test_silent_program_was_perhaps_killed(tmp_path, output):
+    if output is not None:
+        (tmp_path / "vasp.out").write_text(output)
+    assert messages_in(tmp_path) == ""
+    assert "killed" in explain(cut_off(), [], tmp_path)[0]
+
+
+def test_long_messages_are_shortened(tmp_path):
+    lines = ["the cause", *(f"frame {n} {'x' * 500}" for n in range(100)), "the end"]
+    (tmp_path / "std_err.txt").write_text("\n".join(lines))
+    quoted = messages_in(tmp_path)
+    assert "the cause" in quoted
+    assert "the end" in quoted
+    assert len(quoted) < 500
+
+
+def test_reason_of_custodian_is_not_mixed_with_messages(tmp_path):
+    (tmp_path / "vasp.out").write_text(BOX)
+    error = MaxCorrectionsError("no", raises=True, max_errors=5)
+    reason, _ = explain(error, ["brmix"] * 5, tmp_path)
+    assert reason == "custodian gave up after 5 errors, the last one brmix"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -175,6 +177,18 @@ def test_lock_of_a_cache_file(tmp_path):
     assert second.get("a") == FAILED
     with pytest.raises(UserError, match=r"relaxations\.jsonl"):
         first.hold()
+
+
+def test_cache_on_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "relaxations.jsonl"
+    cache = RelaxationCache(path)
+    cache.hold()
+    cache.add("a", FAILED)
+    assert RelaxationCache(path).get("a") == FAILED
 
 
 def test_equal_work_is_done_once():

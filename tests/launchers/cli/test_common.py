@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from launchers.cli.common import EXIT_INTERRUPTED, Commands
+from launchers.cli.common import EXIT_INTERRUPTED, EXIT_USER_ERROR, Commands
 from launchers.cli.main import app
 
 
@@ -39,6 +42,26 @@ def test_other_errors_are_not_interrupts():
     result = run(fail)
     assert result.exit_code == 1
     assert str(result.exception) == "too hot"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EMFILE])
+def test_error_of_the_operating_system_is_one_sentence(number):
+    def fail():
+        raise OSError(number, os.strerror(number), "runs/file")
+
+    result = run(fail)
+    assert result.exit_code == EXIT_USER_ERROR
+    assert f"runs/file: {os.strerror(number)}; " in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_error_of_a_library_that_derives_from_os_error_is_raised():
+    def fail():
+        raise OSError("no such image format")
+
+    result = run(fail)
+    assert result.exit_code == 1
+    assert str(result.exception) == "no such image format"
 
 
 @pytest.mark.parametrize("command", ["", "train", "archive write"])

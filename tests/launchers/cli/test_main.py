@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import io
 import json
+import os
 from datetime import UTC, datetime
 from importlib.util import find_spec
 
@@ -166,6 +169,28 @@ def test_invalid_input_is_a_user_error(arguments, tmp_path, monkeypatch):
     result = call(*arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+    assert "gan-htvs:" in result.output
+
+
+@pytest.mark.parametrize("command", ["status", "candidates", "demo"])
+def test_storage_without_locks_is_one_sentence(launchpad_file_of_own_server, monkeypatch, command):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    result = call(command, "-l", launchpad_file_of_own_server)
+    assert result.exit_code == 2
+    assert "embedded_storage" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("candidates",), ("demo",), ("init", "there"), ("report",), ("recover",)],
+)
+def test_current_folder_in_a_file_system_that_refuses_files(monkeypatch, arguments):
+    monkeypatch.chdir("/proc/self")  # even for root
+    result = call(*arguments)
+    assert result.exit_code == 2
     assert "gan-htvs:" in result.output
 
 

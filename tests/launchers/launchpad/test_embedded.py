@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import os
 import socket
 import subprocess
 import sys
@@ -140,3 +143,14 @@ def test_unwritable_storage_is_a_user_error(tmp_path, free_port):
     server = EmbeddedServer(blocker / "database", port=free_port())
     with pytest.raises(UserError, match="cannot be written"):
         server.serving().__enter__()
+
+
+def test_storage_without_locks_is_a_user_error(server, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError) as raised:
+        server.serving().__enter__()
+    assert str(server.storage) in str(raised.value)
+    assert "embedded_storage" in str(raised.value)

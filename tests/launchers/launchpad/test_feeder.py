@@ -187,6 +187,27 @@ def test_concurrent_feeders_queue_nothing_twice(databases, names_of_survivors):
     assert sorted(chain.from_iterable(candidates(feeder))) == list(names_of_survivors)
 
 
+def test_archived_workflows_are_queued_again(databases):
+    feeder = feeder_of(databases)
+    store_shared(feeder)
+    feeder.feed()
+    ids = ["0001", "0002"]
+    store_selection(feeder, 0, ids)
+    assert feeder.feed() == 1
+    launchpad = feeder.launchpad
+    gate = launchpad.fireworks.find_one({"spec.step": "gate"})
+    unfinished = list(feeder.units.compositions)[1]
+    workflow = launchpad.workflows.find_one({"metadata.unit": unfinished})
+    for fw_id in (gate["fw_id"], workflow["nodes"][0]):
+        launchpad.archive_wf(fw_id)
+    assert feeder.backlog().ready == 2
+    assert feeder.feed() == 2
+    assert feeder.feed() == 0
+    live = {"state": {"$ne": "ARCHIVED"}, "spec.step": "gate"}
+    candidate_ids = launchpad.fireworks.distinct("spec.candidate_id", live)
+    assert sorted(candidate_ids) == ids
+
+
 def test_incomplete_workflows_of_killed_feeder_are_added_again(databases, monkeypatch):
     feeder = feeder_of(databases)
     store_shared(feeder)

@@ -54,6 +54,14 @@ def test_text_joins_description_and_fix(what, fix, text):
     assert warning(what, fix).text == text
 
 
+def test_error_of_the_operating_system_is_a_finding_with_its_fix(tmp_path):
+    check = Check("disk", lambda: ok((tmp_path / "missing").read_text()), Severity.WARNING)
+    finding = check.run()
+    assert finding.severity is Severity.WARNING
+    assert str(tmp_path / "missing") in finding.what
+    assert "raised" not in finding.what
+
+
 def test_unneeded_check_does_not_run():
     event = threading.Event()
     Check("VASP", event.set, None).run()

@@ -44,6 +44,63 @@ def test_invalid_command_is_a_failure(programs, line, problem):
     assert finding.fix
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "srun shifter vasp_std",
+        "srun -n 8 apptainer exec --bind /scratch:/scratch vasp.sif vasp_std",
+        "srun --container-image=site/vasp:6 vasp_gam",
+        "mpirun -np 4 singularity exec my.sif /opt/vasp/bin/vasp_std",  # only on the nodes
+        "apptainer run vasp.sif",
+        "env OMP_NUM_THREADS=2 vasp_std",
+        "srun env OMP_NUM_THREADS=2 vasp_std",
+        "bash -lc 'module load vasp && srun vasp_std > out 2>&1'",
+        "wrapper.sh standard",
+    ],
+)
+def test_program_behind_a_wrapper_is_only_a_warning(programs, line):
+    for name in ("srun", "mpirun", "shifter", "apptainer", "env", "bash", "wrapper.sh"):
+        programs(name)
+    finding = vasp.command_of(line, "vasp_gam", {})
+    assert finding.severity is Severity.WARNING
+    assert finding.fix
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("srun vasp_std > vasp.log", "redirection"),
+        ("srun vasp_std>vasp.log", "redirection"),
+        ("srun vasp_std 2>&1", "redirection"),
+        ("srun vasp_std < input", "redirection"),
+        ("srun vasp_std | tee vasp.log", "redirection"),
+        ("module load vasp; srun vasp_std", "environment.sh"),
+        ("ulimit -s unlimited && srun vasp_std", "environment.sh"),
+        ("srun hostname ; srun vasp_std", "bash -lc"),
+        ("srun vasp_std &", "bash -lc"),
+        ("OMP_NUM_THREADS=1 srun vasp_std", "export"),
+        ("srun ~/bin/vasp_std", "whole path"),
+        ("srun $(which vasp_std)", "path of the program"),
+    ],
+)
+def test_syntax_of_a_shell_is_a_failure_with_its_fix(programs, line, part):
+    programs("srun")
+    programs("vasp_std")
+    finding = vasp.command_of(line, "vasp_gam", {})
+    assert finding.severity is Severity.FAILURE
+    assert "no shell" in finding.what
+    assert part in finding.fix
+
+
+@pytest.mark.parametrize(
+    "line", ["srun --export='A=1;B=2' vasp_std", "srun --comment='a > b' vasp_std"]
+)
+def test_quoted_operators_are_arguments(programs, line):
+    programs("srun")
+    programs("vasp_std")
+    assert vasp.command_of(line, "vasp_gam", {}).severity is Severity.OK
+
+
 def test_command_must_be_executable(programs):
     path = programs("vasp_std")
     path.chmod(0o644)

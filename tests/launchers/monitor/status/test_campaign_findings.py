@@ -7,9 +7,12 @@ import os
 import pytest
 from fireworks import FWorker
 
+from launchers.cli.campaign_summary import print_unfinished
+
 from .conftest import (
     HOURS_AGO,
     firework,
+    gate,
     worker,
 )
 
@@ -55,6 +58,50 @@ def test_workers_of_other_campaigns_are_ignored(site):
     site.start(FWorker(query={"spec.campaign": {"$in": ["another"]}}))
     waiting(site, "cpu")
     assert len(site.problems()) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "fix"), [("PAUSED", "lpad resume_fws"), ("DEFUSED", "lpad reignite_fws")]
+)
+def test_jobs_held_by_hand_are_the_reason_of_a_standstill(site, state, fix):
+    site.register()
+    relax = firework("relax")
+    site.queue(relax, firework("gate", parents=[relax]))
+    change = site.launchpad.pause_fw if state == "PAUSED" else site.launchpad.defuse_fw
+    change(site.launchpad.fireworks.find_one({"spec.step": "relax"})["fw_id"])
+    status = site.status()
+    (finding,) = status.findings
+    assert status.is_stuck
+    assert state in finding.what
+    assert fix in finding.fix
+
+
+def test_evaluated_campaign_with_a_held_job_is_not_finished(site):
+    site.register()
+    site.put("outputs", *(gate(str(n)) for n in range(12)))
+    assert site.status().is_finished
+    site.queue(firework("hybrid"))
+    site.launchpad.pause_fw(site.launchpad.fireworks.find_one()["fw_id"])
+    assert not site.status().is_finished
+    assert site.status().is_stuck
+
+
+def test_archived_jobs_are_not_queued(site):
+    site.register()
+    site.queue(firework("relax"))
+    site.launchpad.archive_wf(site.launchpad.fireworks.find_one()["fw_id"])
+    (finding,) = site.status().findings
+    assert "12 structures left" in finding.what
+    assert "ARCHIVED" in finding.what
+    assert "gan-htvs submit" in finding.fix
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_summary_of_a_run_says_what_is_left(site, capsys, is_finished):
+    site.register()
+    site.put("outputs", *(gate(str(n)) for n in range(12 if is_finished else 11)))
+    assert print_unfinished("mg-o", site.databases) is not is_finished
+    assert ("1 left" in capsys.readouterr().out) is not is_finished
 
 
 def test_run_without_pings_is_reported_with_recover_as_fix(site):
