@@ -54,7 +54,7 @@ def own_proposals(campaign: Campaign) -> list[Proposal]:
     """
     if campaign.structures is None:
         return []
-    structures, _ = read_structures(campaign.structures.path)
+    structures = read_structures(campaign.structures.path).structures
     elements = set(campaign.chemical_system.elements)
     for label, structure in structures.items():
         if foreign := sorted(set(structure.symbol_set) - elements):

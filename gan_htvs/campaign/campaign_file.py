@@ -94,13 +94,13 @@ def parse_campaign(path: Path) -> Campaign:
 
 def campaign_for_structures(
     folder: Path, name: str, band_gap: str = "gpaw", references: Path | None = None
-) -> tuple[Campaign, dict[str, str]]:
+) -> Campaign:
     """Build a campaign that evaluates the structures of a folder and samples none.
 
     Parameters
     ----------
     folder
-        Folder of CIF and POSCAR files.
+        Folder of structure files.
     name
         Name of the campaign.
     band_gap
@@ -108,21 +108,19 @@ def campaign_for_structures(
     references
         File or folder of reference phases; None: those of the package.
 
-    Returns
-    -------
-    The campaign, and the reasons of skipped files by file name.
-
     Raises
     ------
     UserError
         If the folder has no valid structure, a structure has elements without reference phases, the
         reference phases cannot be read, or the name or the engine is invalid.
     """
-    structures, skipped = read_structures(folder)
+    own = read_structures(folder)
+    structures = own.structures
     if not structures:
-        label, reason = next(iter(skipped.items()))
+        label, reason = next(iter(own.skipped.items()))
         raise UserError(
-            f"{folder}: none of {len(skipped)} files is an ordered structure ({label}: {reason})."
+            f"{folder}: has no structure that can be computed; {len(own.skipped)} skipped, such as "
+            f"{label} ({reason})."
         )
     counts = {
         label: Counter(site.specie.symbol for site in structure)
@@ -144,6 +142,7 @@ def campaign_for_structures(
             "path": folder.resolve(),
             "sha256": hash_of_path(folder),
             "count": n_different(structures.values()),
+            "source_notes": own.source_notes,
         },
         "engines": {"band_gap": {"name": band_gap}},
         "prescreen": None,
@@ -157,7 +156,7 @@ def campaign_for_structures(
     campaign = validate_campaign(document, source=str(folder))
     if references is not None:
         phases_of(campaign)  # fails before any work
-    return campaign, skipped
+    return campaign
 
 
 def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
@@ -245,7 +244,8 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
         )
     values: dict[str, Any] = {field: named, "sha256": sha256}
     if section == "structures":
-        values["count"] = n_different(read_structures(path)[0].values())
+        own = read_structures(path)
+        values |= {"count": n_different(own.structures.values()), "source_notes": own.source_notes}
     return settings.model_copy(update=values)
 
 

@@ -62,7 +62,8 @@ class DatasetSettings(Settings):
         description="'prototypes': decorated AFLOW and textbook lattices, no files needed; "
         "'shipped': relaxed Mg-Mn-O structures that are part of the package; 'array': a .npz or "
         ".npy file of images, such as the published file or output of `gan-htvs dataset`; "
-        "'folder': CIF and POSCAR files; 'materials_project': needs your API key",
+        "'folder': structure files: CIF, POSCAR, extended XYZ, JSON of pymatgen; "
+        "'materials_project': needs your API key",
     )
     path: Path | None = Field(
         None, description="path of the 'array' file or the 'folder', relative to campaign.yaml"
@@ -172,10 +173,16 @@ class SamplingSettings(Settings):
 class OwnStructuresSettings(Settings):
     """Structures of the user, evaluated without sampling or prescreen."""
 
-    path: Path = Field(description="folder of CIF and POSCAR files, relative to campaign.yaml")
+    path: Path = Field(
+        description="folder of structure files: CIF, POSCAR, extended XYZ, JSON of pymatgen; "
+        "relative to campaign.yaml"
+    )
     sha256: str | None = Field(None, description="hash of the folder; computed if omitted")
     count: NonNegativeInt = Field(
         0, description="number of different structures in the folder; computed"
+    )
+    source_notes: tuple[str, ...] = Field(
+        (), description="skipped files, and structures that were changed when read; computed"
     )
 
 
@@ -195,7 +202,8 @@ class ReferenceSettings(Settings):
             description="'auto': 'literature' where it covers the chemical system, otherwise the "
             "phases that were fetched into references.json; 'literature': crystal data of the "
             "package, for Mg-Mn-O and V-O; 'optimade': from an OPTIMADE server, no key needed; "
-            "'materials_project': needs your API key; 'folder': CIF and POSCAR files; 'file': "
+            "'materials_project': needs your API key; 'folder': structure "
+            "files: CIF, POSCAR, extended XYZ, JSON of pymatgen; 'file': "
             "JSON file (.json or .json.gz) of pymatgen structures or ComputedStructureEntries, "
             "such as an export of the Materials Project",
         )

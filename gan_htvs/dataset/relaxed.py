@@ -121,6 +121,7 @@ def relax_dataset(
     hull = relaxations.references(phases, on_progress=report("relax reference phases"))
     kept = RelaxedStructures(
         skipped=deepcopy(source.skipped),
+        notes=source.notes,
         labels_are_files=False,
         level_of_theory=relaxations.settings.level_of_theory,
     )

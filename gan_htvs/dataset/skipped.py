@@ -12,9 +12,10 @@ from gan_htvs.structures.validity import RejectionReason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MISFIT, UNREADABLE, TOO_LONG, UNSTABLE, IMPLAUSIBLE, SURPLUS = (
+MISFIT, UNREADABLE, NO_STRUCTURE, TOO_LONG, UNSTABLE, IMPLAUSIBLE, SURPLUS = (
     "foreign_or_too_many_atoms",
     "unreadable_file",
+    "no_structure_file",
     "cell_too_long",
     "too_far_above_hull",
     "too_far_below_hull",
@@ -27,7 +28,8 @@ DESCRIPTIONS = {SURPLUS: "more than dataset.max_structures"}
 """Text for reasons whose name is not clear enough."""
 
 FIXES = {
-    UNREADABLE: "correct or remove the files that do not parse",
+    UNREADABLE: "correct or remove the files that cannot be read",
+    NO_STRUCTURE: "remove or convert the files of other formats",
     MISFIT: "give chemical_system.caps the elements and numbers of atoms of the structures",
     RejectionReason.CHARGE_IMBALANCE: "widen oxidation_states",
     RejectionReason.ATOMS_TOO_CLOSE: "correct the structures or lower geometry.min_distances",
@@ -88,3 +90,13 @@ def format_reasons(counts: Mapping[str, int], *, most: int | None = None) -> str
 def format_reason(reason: str) -> str:
     """Format a reason in words: 'atoms too close'."""
     return DESCRIPTIONS.get(reason, reason.replace("_", " "))
+
+
+def source_notes(skipped: Skipped, notes: Mapping[str, str]) -> list[str]:
+    """Return sentences on the skipped structures of a source, and on those that were changed."""
+    sentences = []
+    if n := skipped.counts.total():
+        what = "1 structure or file" if n == 1 else f"{n:,} structures or files"
+        verb = "was" if n == 1 else "were"
+        sentences.append(f"{what} of the dataset {verb} skipped: {skipped}.")
+    return sentences + [f"{label} of the dataset: {note}." for label, note in notes.items()]

@@ -10,9 +10,10 @@ from pymatgen.core import Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
-from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
+from gan_htvs.dataset.skipped import MISFIT, NO_STRUCTURE, TOO_LONG, UNREADABLE, Skipped
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
+from gan_htvs.structures.poscar import NoStructureFileError
 from gan_htvs.structures.structure_files import parse_folder
 from gan_htvs.structures.symmetry import primitive_cell, without_properties
 from gan_htvs.structures.validity import RejectionReason, check_geometry
@@ -34,6 +35,8 @@ class Sample(NamedTuple):
     """A structure, a rejection reason, or the error of a parser."""
     energy_above_hull: float | None = None
     """eV/atom, if known."""
+    note: str = ""
+    """What was changed when the structure was read; empty if nothing was changed."""
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Collection:
         eV/atom, one for each structure, or empty if unknown.
     skipped
         Skipped structures.
+    notes
+        What was changed when structures were read, by label.
     labels_are_files
         Whether the labels are files or rows, so that skipped ones are listed by label.
     """
@@ -56,6 +61,7 @@ class Collection:
     labels: list[str] = field(default_factory=list)
     energies_above_hull: list[float] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
+    notes: dict[str, str] = field(default_factory=dict)
     labels_are_files: bool = True
 
     def subset(self, indices: Sequence[int], reason: str) -> Self:
@@ -91,13 +97,15 @@ def screen(
 ) -> Collection:
     """Keep samples that are valid, charge-balanced structures within the caps."""
     collection = Collection()
-    for label, sample, energy in samples:
+    for label, sample, energy, note in samples:
         reason, details = _rejection(sample, system, oxidation_states, geometry)
         if reason is None and isinstance(sample, Structure):
             collection.structures.append(sample)
             collection.labels.append(str(label))
             if energy is not None:
                 collection.energies_above_hull.append(energy)
+            if note:
+                collection.notes[str(label)] = note
         else:
             collection.skipped.add(str(reason), label, details)
     return collection
@@ -113,7 +121,8 @@ def _rejection(  # noqa: PLR0911 - one for each reason
     if isinstance(sample, str):
         return sample, ""
     if isinstance(sample, ValueError):
-        return UNREADABLE, str(sample)
+        is_other = isinstance(sample, NoStructureFileError)
+        return NO_STRUCTURE if is_other else UNREADABLE, str(sample)
     if not sample.is_ordered:
         return MISFIT, "its sites are partly occupied"
     try:
@@ -122,10 +131,11 @@ def _rejection(  # noqa: PLR0911 - one for each reason
         return MISFIT, str(error)
     if max(sample.lattice.abc) > LENGTH_SCALE:
         return TOO_LONG, f"a lattice vector is longer than {LENGTH_SCALE:g} A"
+    if (flaw := check_geometry(sample, geometry)) is not None:
+        return flaw.reason, flaw.details
     if not system.is_charge_balanced(counts, oxidation_states):
         return RejectionReason.CHARGE_IMBALANCE, ""
-    flaw = check_geometry(sample, geometry)
-    return (flaw.reason, flaw.details) if flaw else (None, "")
+    return None, ""
 
 
 def reduced_primitive_cell(structure: Structure) -> Structure:
@@ -134,17 +144,17 @@ def reduced_primitive_cell(structure: Structure) -> Structure:
 
 
 def read_folder(path: Path) -> Iterator[Sample]:
-    """Read every CIF and POSCAR file of a folder and its subfolders, as reduced primitive cells.
+    """Read every file of a folder and its subfolders, as reduced primitive cells.
 
-    A file that does not parse yields the error instead of a structure.
+    A structure that cannot be read yields the reason instead.
 
     Raises
     ------
     UserError
         If the folder does not exist or has no structure file.
     """
-    for label, parsed in parse_folder(path, "dataset.path", reduced_primitive_cell):
-        yield Sample(label, parsed)
+    for label, parsed, note in parse_folder(path, "dataset.path", reduced_primitive_cell):
+        yield Sample(label, parsed, note=note)
 
 
 def fetch_materials_project(

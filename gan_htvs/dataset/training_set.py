@@ -22,7 +22,7 @@ from gan_htvs.dataset import arrays
 from gan_htvs.dataset.decoration import decorate_prototypes
 from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.polyanions import center_elements
-from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped
+from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped, source_notes
 from gan_htvs.dataset.sources import (
     Collection,
     Sample,
@@ -63,6 +63,8 @@ class Dataset:
         (n,) eV/atom, or None if unknown.
     skipped
         Structures of the source that were skipped.
+    notes
+        What was changed when structures of the source were read, by label.
     """
 
     system: ChemicalSystem
@@ -71,6 +73,7 @@ class Dataset:
     labels: tuple[str, ...]
     energies_above_hull: NDArray[np.float64] | None = None
     skipped: Skipped = field(default_factory=Skipped)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,12 +151,18 @@ class Dataset:
         system = ChemicalSystem(caps=dict(document["caps"]))
         return cls(system, images, counts, tuple(document["labels"]))
 
-    def summary(self) -> dict[str, int | dict[str, int]]:
+    @property
+    def source_notes(self) -> list[str]:
+        """Sentences on skipped and changed structures of the source; empty: there are none."""
+        return source_notes(self.skipped, self.notes)
+
+    def summary(self) -> dict[str, Any]:
         """Count structures, compositions and rejections, for logs and provenance."""
         return {
             "structures": len(self),
             "compositions": self.n_compositions,
             "rejected": self.skipped.by_reason,
+            "source_notes": self.source_notes if self.skipped.labels or self.notes else [],
         }
 
 
@@ -205,6 +214,7 @@ def build_dataset(
         labels=tuple(collection.labels),
         energies_above_hull=np.array(collection.energies_above_hull) if energies else None,
         skipped=collection.skipped,
+        notes=collection.notes,
     )
 
 

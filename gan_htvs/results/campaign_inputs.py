@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from maggma.core import Store
 
+    from gan_htvs.campaign.model import Campaign
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 INPUT_FIELDS = ("gate.references", "origin.checkpoint")
@@ -29,10 +30,13 @@ class CampaignInputs(NamedTuple):
     n_training
         Number of training structures of its generator; None if unknown, or if there are several
         generators.
+    source_notes
+        Sentences on files and structures of the user that were skipped, or changed when read.
     """
 
     references: ReferenceSet | None = None
     n_training: int | None = None
+    source_notes: tuple[str, ...] = ()
 
     @property
     def n_reference_phases(self) -> int | None:
@@ -40,13 +44,17 @@ class CampaignInputs(NamedTuple):
         return None if self.references is None else self.references.n_phases
 
 
-def read_inputs(outputs: Store, candidates: Sequence[Mapping[str, Any]]) -> CampaignInputs:
+def read_inputs(
+    outputs: Store, campaign: Campaign, candidates: Sequence[Mapping[str, Any]]
+) -> CampaignInputs:
     """Read the inputs of a campaign.
 
     Parameters
     ----------
     outputs
         Documents of the JobStore.
+    campaign
+        The campaign.
     candidates
         Candidates of the campaign with the fields :data:`INPUT_FIELDS`.
     """
@@ -54,18 +62,22 @@ def read_inputs(outputs: Store, candidates: Sequence[Mapping[str, Any]]) -> Camp
     del hashes[None]
     sets = stored_reference_sets(outputs) if hashes else {}
     used = (sets[name] for name, _ in hashes.most_common() if name in sets)
-    return CampaignInputs(next(used, None), _n_training(outputs, candidates))
+    dataset = _dataset_summary(outputs, candidates)
+    own = campaign.structures.source_notes if campaign.structures else ()
+    return CampaignInputs(
+        next(used, None),
+        dataset.get("structures"),
+        (*own, *dataset.get("source_notes", ())),
+    )
 
 
-def _n_training(outputs: Store, candidates: Sequence[Mapping[str, Any]]) -> int | None:
+def _dataset_summary(outputs: Store, candidates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the summary of the training set; empty if unknown or if there are several."""
     checkpoints = {row["origin"].get("checkpoint") for row in candidates} - {None}
     if len(checkpoints) != 1:
-        return None
+        return {}
     trained = outputs.query_one(
         {"metadata.step": Step.TRAIN.value, "output.sha256": checkpoints.pop()},
-        ["output.dataset.structures"],
+        ["output.dataset"],
     )
-    if trained is None:
-        return None
-    n_structures: int | None = (trained["output"].get("dataset") or {}).get("structures")
-    return n_structures
+    return (trained and trained["output"].get("dataset")) or {}

@@ -56,6 +56,7 @@ def render_report(
     figures: Mapping[str, Figure],
     ranked: Sequence[Candidate],
     when: datetime,
+    source_notes: Sequence[str] = (),
 ) -> str:
     """Return the report as HTML.
 
@@ -69,6 +70,8 @@ def render_report(
         Candidates with the fields :data:`RANKED_FIELDS`, best first.
     when
         Time at which the data were read, UTC.
+    source_notes
+        Sentences on structures of the user that were skipped, or changed when read.
     """
     environment = Environment(
         loader=PackageLoader("gan_htvs.results"),
@@ -84,6 +87,7 @@ def render_report(
     return environment.get_template("report.html").render(
         campaign=campaign,
         funnel=funnel,
+        source_notes=source_notes,
         published_column=PUBLISHED_COLUMN,
         levels=f"{energy} energies, {band_gap if campaign.computes_gaps else 'no'} gaps",
         figures={name: figure_data_uri(figure) for name, figure in figures.items()},

@@ -4,7 +4,8 @@
 * ``geometry_limits``: volumes and distances that follow from the elements
 * ``validity``, ``declash``: geometry checks and overlap removal
 * ``matching``, ``fingerprint``, ``crystals``: comparison of structures
-* ``structure_files``: folders of CIF and POSCAR files
+* ``structure_files``, ``structure_formats``: folders and files in any format
+* ``cif``, ``cif_syntax``, ``poscar``: crystals of one format, compared with what the file states
 * ``symmetry``, ``superlattices``, ``random_crystals``: space groups
 """
 

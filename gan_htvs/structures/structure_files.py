@@ -1,13 +1,18 @@
-"""Reading of folders of CIF and POSCAR files."""
+"""Reading of folders of structure files."""
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pymatgen.core import Structure
-
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.text import join_names
+from gan_htvs.structures.poscar import NoStructureFileError
+from gan_htvs.structures.structure_formats import (
+    FORMATS,
+    ParsedStructure,
+    parse_file,
+)
 from gan_htvs.structures.symmetry import without_properties
 from gan_htvs.structures.validity import MIN_DISTANCE, check_cell, has_coinciding_atoms
 
@@ -15,44 +20,75 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-STRUCTURE_FILES = ("*.cif", "poscar*", "contcar*", "*.poscar", "*.vasp")
-"""File names that are read from a folder, case-insensitive."""
+    from pymatgen.core import Structure
 
 
-def read_structures(
-    path: Path, field: str = "structures.path"
-) -> tuple[dict[str, Structure], dict[str, str]]:
+@dataclass
+class StructureFolder:
+    """Structures of a folder.
+
+    Attributes
+    ----------
+    structures
+        By label: the path of the file within the folder, followed by ``#`` and a name or number if
+        the file has several structures.
+    skipped
+        Reasons for skipping the other structures, by label.
+    other_files
+        Reasons why the remaining files are no structure files, by path.
+    notes
+        What was changed in a structure, by label.
+    """
+
+    structures: dict[str, Structure] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    other_files: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source_notes(self) -> tuple[str, ...]:
+        """Sentences on skipped files and structures, and on changed ones; empty: there are none."""
+        sentences = [f"{label}: {note}." for label, note in self.notes.items()]
+        if unread := self.skipped | self.other_files:
+            what = (
+                "1 structure or file" if len(unread) == 1 else f"{len(unread)} structures or files"
+            )
+            names = join_names([f"{label} ({reason})" for label, reason in unread.items()])
+            verb = "was" if len(unread) == 1 else "were"
+            sentences.insert(0, f"{what} of the user {verb} skipped: {names}.")
+        return tuple(sentences)
+
+
+def read_structures(path: Path, field: str = "structures.path") -> StructureFolder:
     """Read the structures of a folder and its subfolders, without reducing their cells.
+
+    They have no site properties and oxidation states.
 
     Parameters
     ----------
     path
-        Folder of CIF and POSCAR files.
+        Folder of structure files.
     field
         Setting that names the folder, for error messages.
-
-    Returns
-    -------
-    structures
-        By path of the file within the folder, without site properties and oxidation states.
-    skipped
-        Reasons for skipping the other files, by path.
 
     Raises
     ------
     UserError
         If the folder does not exist or has no structure file.
     """
-    structures: dict[str, Structure] = {}
-    skipped: dict[str, str] = {}
-    for name, parsed in parse_folder(path, field):
-        if isinstance(parsed, ValueError):
-            skipped[name] = str(parsed)
+    folder = StructureFolder()
+    for label, parsed, note in parse_folder(path, field):
+        if isinstance(parsed, NoStructureFileError):
+            folder.other_files[label] = str(parsed)
+        elif isinstance(parsed, ValueError):
+            folder.skipped[label] = str(parsed)
         elif (reason := unusable_reason(parsed)) is not None:
-            skipped[name] = reason
+            folder.skipped[label] = reason
         else:
-            structures[name] = parsed
-    return structures, skipped
+            folder.structures[label] = parsed
+            if note:
+                folder.notes[label] = note
+    return folder
 
 
 def unusable_reason(structure: Structure) -> str | None:
@@ -70,8 +106,8 @@ def unusable_reason(structure: Structure) -> str | None:
 
 def parse_folder(
     path: Path, field: str, prepare: Callable[[Structure], Structure] = without_properties
-) -> Iterator[tuple[str, Structure | ValueError]]:
-    """Read every CIF and POSCAR file of a folder and its subfolders.
+) -> Iterator[ParsedStructure]:
+    """Parse every file of a folder and its subfolders, except hidden ones.
 
     Parameters
     ----------
@@ -84,8 +120,8 @@ def parse_folder(
 
     Yields
     ------
-    Path of the file within the folder, and its structure, or the error of a file that does not
-    parse.
+    Structures or the reasons why they cannot be read, in the order of the labels. The reason of a
+    file that is no structure file is a :class:`NoStructureFileError`.
 
     Raises
     ------
@@ -93,23 +129,22 @@ def parse_folder(
         If the folder does not exist or has no structure file.
     """
     if not path.is_dir():
-        raise UserError(f"{field} {path}: is not a folder; give a folder of CIF or POSCAR files.")
-    files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
-    if not files:
+        raise UserError(f"{field} {path}: is not a folder; give a folder of structure files.")
+    has_structure_file = False
+    for name, file in sorted((str(f.relative_to(path)), f) for f in path.rglob("*")):
+        if not file.is_file() or any(part.startswith(".") for part in file.relative_to(path).parts):
+            continue
+        for parsed in parse_file(file, name):
+            structure = parsed.structure
+            has_structure_file |= not isinstance(structure, NoStructureFileError)
+            if not isinstance(structure, ValueError):
+                try:
+                    structure = prepare(structure)
+                except Exception as error:  # noqa: BLE001 - pymatgen raises many types
+                    structure = ValueError(f"its cell cannot be reduced ({error!s:.80})")
+            yield parsed._replace(structure=structure)
+    if not has_structure_file:
         raise UserError(
-            f"{field} {path}: contains no structure file ({', '.join(STRUCTURE_FILES)}); add "
-            "one or give another folder."
+            f"{field} {path}: contains no structure file ({FORMATS}); add one or give another "
+            "folder."
         )
-    for file in files:
-        parsed: Structure | ValueError
-        try:
-            parsed = prepare(Structure.from_file(file))
-        except Exception as error:  # noqa: BLE001 - parsers raise many types
-            message = str(error).splitlines() or [type(error).__name__]
-            parsed = ValueError(f"does not parse: {message[0]:.80}")
-        yield str(file.relative_to(path)), parsed
-
-
-def _is_structure_file(path: Path) -> bool:
-    name = path.name.lower()
-    return any(fnmatchcase(name, pattern) for pattern in STRUCTURE_FILES) and path.is_file()

@@ -25,6 +25,12 @@ MIN_EDGE = 1.0
 MIN_DISTANCE = 0.1
 """Shortest distance between two atoms of a structure that can be computed, A."""
 
+MAX_EDGE = 200.0
+"""Longest lattice vector of a structure that can be computed, A."""
+
+SEARCH_RADIUS = 2.0
+"""Radius of searches for close atoms, A. pymatgen stores the cell in cubes of this size."""
+
 MAX_CHANGE = 2.0
 """Factor by which a relaxation may change volume and shortest distance of a reference phase."""
 
@@ -140,7 +146,8 @@ def _is_finite(structure: Structure) -> bool:
 
 def has_coinciding_atoms(structure: Structure) -> bool:
     """Return whether two atoms are closer than :data:`MIN_DISTANCE`, periodic images included."""
-    return len(structure.get_neighbor_list(MIN_DISTANCE)[3]) > 0
+    distances = structure.get_neighbor_list(SEARCH_RADIUS)[3]
+    return bool((distances < MIN_DISTANCE).any())
 
 
 def unphysical_change(start: Structure, end: Structure) -> str | None:

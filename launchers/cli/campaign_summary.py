@@ -68,6 +68,8 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     """
     results = read_results(databases, campaign.name)
     print_funnel(campaign, results.funnel)
+    for sentence in results.inputs.source_notes:
+        note(sentence)
     print_prescreen(campaign, list(results.prescreened.values()))
     print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:

@@ -94,7 +94,12 @@ def run(
     "evaluate-structures my-cifs --references references.json",
 )
 def evaluate_structures(
-    folder: Annotated[Path, cli.path_argument("Folder of CIF and POSCAR files.")],
+    folder: Annotated[
+        Path,
+        cli.path_argument(
+            "Folder of structure files: CIF, POSCAR, extended XYZ, JSON of pymatgen."
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option(help="Campaign name; default: the name of DIR.")
     ] = None,
@@ -119,9 +124,9 @@ def evaluate_structures(
     from gan_htvs.campaign.campaign_file import campaign_for_structures
 
     name = name or folder.resolve().name
-    campaign, skipped = campaign_for_structures(folder, name, band_gap, references)
-    for label, reason in skipped.items():
-        console.note(f"{label}: skipped: {reason}.")
+    campaign = campaign_for_structures(folder, name, band_gap, references)
+    for sentence in campaign.structures.source_notes if campaign.structures else ():
+        console.note(sentence)
     if not launchpad.exists():
         cli.write_template("my_launchpad.yaml", launchpad)
     _run_here(campaign, launchpad, workdir, workers)

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
+from gan_htvs.dataset.skipped import Skipped, source_notes
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
 from launchers.console.quantities import clock, counted, span
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.dataset.relaxed import RelaxedStructures
-    from gan_htvs.dataset.skipped import Skipped
+    from gan_htvs.dataset.training_set import Dataset
     from gan_htvs.results.funnel import Funnel
     from launchers.monitor.findings import Finding
 
@@ -99,11 +100,12 @@ def note(message: str) -> None:
     )
 
 
-def note_skipped(skipped: Skipped) -> None:
-    """Print the number of skipped structures of a source, with reasons."""
-    if n := skipped.counts.total():
-        verb = "was" if n == 1 else "were"
-        note(f"{counted(n, 'structure')} of the dataset {verb} skipped: {skipped}")
+def print_training_set(dataset: Dataset) -> None:
+    """Print the size of a training set, and what was skipped and changed of its source."""
+    n_compositions = counted(dataset.n_compositions, "composition")
+    out.print(f"{counted(len(dataset), 'structure')} of {n_compositions} in the dataset")
+    for sentence in dataset.source_notes:
+        note(sentence)
 
 
 class WorkProgress:
@@ -285,6 +287,8 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
         f"{near} of them within {NEAR_HULL} eV/atom of the hull ({relaxed.level_of_theory})"
     )
     out.print(f"skipped: {escape(str(relaxed.skipped)) or 'none'}", soft_wrap=True)
+    for sentence in source_notes(Skipped(), relaxed.notes):
+        note(sentence)
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 

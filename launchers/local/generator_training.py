@@ -62,7 +62,7 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
     settings = campaign.generator
     maker = TrainMaker.of(campaign)
     dataset = maker.training_set()
-    console.note_skipped(dataset.skipped)
+    console.print_training_set(dataset)
     began, first_step, earlier = time.monotonic(), 0, 0.0
     with LearningCurves(folder) as curves, console.WorkProgress(console.out) as show:
         if curves.note is not None:

@@ -17,7 +17,7 @@ from gan_htvs.generator import checkpoint
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
-from launchers.console.output import note_skipped
+from launchers.console.output import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +84,8 @@ def evaluate_checkpoint(
         geometry=campaign.geometry,
         on_progress=lambda done, total: on_progress("dataset", done, total),
     )
-    note_skipped(dataset.skipped)
+    for sentence in dataset.source_notes:
+        note(sentence)
     training, held_out = dataset.split(campaign.dataset.held_out)
     if trained.dataset not in (None, training.hash):
         raise UserError(

@@ -90,7 +90,7 @@ def read_results(databases: Databases, name: str | None) -> Results:
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
-        return Results(campaign, rows, read_inputs(outputs, rows))
+        return Results(campaign, rows, read_inputs(outputs, campaign, rows))
 
 
 def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
@@ -203,4 +203,11 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
                 ranked.setdefault(crystal_id(dict(candidate)), candidate)
     best = list(ranked.values())[:top]
     drawn = figures(results, read_trajectories(databases, results))
-    return render_report(results.campaign, results.funnel, drawn, best, datetime.now(UTC))
+    return render_report(
+        results.campaign,
+        results.funnel,
+        drawn,
+        best,
+        datetime.now(UTC),
+        results.inputs.source_notes,
+    )

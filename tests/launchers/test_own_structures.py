@@ -32,11 +32,13 @@ def folder(tmp_path):
 
 
 def test_campaign_for_a_folder_samples_nothing(folder):
-    campaign, skipped = campaign_for_structures(folder, "mine", "none")
+    campaign = campaign_for_structures(folder, "mine", "none")
     assert campaign.chemical_system.caps == {"Mg": 2, "O": 2}
     assert campaign.target_counts == ()
     assert campaign.n_structures == 2
-    assert list(skipped) == ["notes.cif"]
+    (sentence,) = campaign.structures.source_notes
+    assert "notes.cif" in sentence
+    assert "magnesia" not in sentence
     proposals = {proposal.origin.label: proposal for proposal in own_proposals(campaign)}
     assert set(proposals) == {"magnesia.cif", "POSCAR_long"}
     assert proposals["magnesia.cif"].origin.proposer == "user"
@@ -46,13 +48,13 @@ def test_campaign_for_a_folder_samples_nothing(folder):
 
 def test_copies_of_a_structure_are_one_candidate(folder):
     shutil.copy(folder / "magnesia.cif", folder / "copy.cif")
-    campaign, _ = campaign_for_structures(folder, "mine", "none")
+    campaign = campaign_for_structures(folder, "mine", "none")
     assert campaign.n_structures == 2
     assert len({proposal.candidate_id for proposal in own_proposals(campaign)}) == 2
 
 
 def test_own_structures_are_evaluated_with_the_reference_phases(folder, launchpad_file):
-    campaign, _ = campaign_for_structures(folder, "mine", "none")
+    campaign = campaign_for_structures(folder, "mine", "none")
     units = CampaignUnits(campaign)
     assert units.compositions == {}
     assert "training" not in units.flows.shared
@@ -87,7 +89,7 @@ class TestOwnReferences:
             campaign_for_structures(lime, "mine", "none")
 
     def test_folder_of_phases(self, lime, phases):
-        campaign, _ = campaign_for_structures(lime, "mine", "none", phases)
+        campaign = campaign_for_structures(lime, "mine", "none", phases)
         assert [phase.name for phase in phases_of(campaign)] == ["O2", "Ca", "CaO"]
 
     @pytest.mark.parametrize("name", ["nowhere.json", "phases/CaO.cif"])
@@ -118,7 +120,7 @@ def test_campaign_file_can_include_a_folder(folder, tmp_path):
 
 
 def test_element_outside_the_system_is_a_user_error(folder):
-    campaign, _ = campaign_for_structures(folder, "mine", "none")
+    campaign = campaign_for_structures(folder, "mine", "none")
     rocksalt("Mn", 4.5).to(filename=str(folder / "manganosite.cif"))
     with pytest.raises(UserError, match=r"manganosite\.cif has Mn, outside Mg-O"):
         own_proposals(campaign)
@@ -128,7 +130,10 @@ def test_element_outside_the_system_is_a_user_error(folder):
     ("prepare", "message"),
     [
         (lambda folder: None, "no structure file"),
-        (lambda folder: (folder / "a.cif").write_text("nothing"), "ordered structure"),
+        (
+            lambda folder: (folder / "a.cif").write_text("nothing"),
+            "no structure that can be computed",
+        ),
         (
             lambda folder: rocksalt("Xe", 5.0).to(filename=str(folder / "a.cif")),
             "own/a.cif: no reference phases are known for Xe",

@@ -45,8 +45,8 @@ FETCHED_SOURCES = ("optimade", "materials_project")
 
 WAYS = (
     "`references: {source: optimade}` (needs the network, no key), `references: {source: "
-    "materials_project}` (needs MP_API_KEY), `references: {source: folder, path: my-phases}` (CIF "
-    "and POSCAR files) or `references: {source: file, path: my-phases.json}` (pymatgen structures "
+    "materials_project}` (needs MP_API_KEY), `references: {source: folder, path: my-phases}` "
+    "(structure files) or `references: {source: file, path: my-phases.json}` (pymatgen structures "
     "or entries)"
 )
 """Sections of campaign.yaml for chemical systems that the shipped phases do not cover."""

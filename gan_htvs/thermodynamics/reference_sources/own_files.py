@@ -33,7 +33,7 @@ FORMS = "pymatgen structures, ComputedStructureEntries or documents with a 'stru
 LABELS = ("material_id", "entry_id", "name", "label", "id")
 """Keys that name an entry of a file, the first one with a value is used."""
 
-_SUFFIX = re.compile(r"\.(cif|poscar|vasp)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(m?cif|poscar|vasp|(ext)?xyz|json)(\.gz)?(?=#|$)", re.IGNORECASE)
 
 
 class FilePhases(NamedTuple):
@@ -55,17 +55,18 @@ class _Entry(NamedTuple):
 
 
 def phases_of_folder(path: Path) -> list[ReferencePhase]:
-    """Read reference phases from the CIF and POSCAR files of a folder and its subfolders.
+    """Read reference phases from the structure files of a folder and its subfolders.
 
     Raises
     ------
     UserError
-        If the folder has no structure file, or a file that does not parse or is disordered:
-        candidates look too stable if a phase is missing.
+        If the folder has no structure file, or a structure that cannot be read or is disordered:
+        candidates look too stable if a phase is missing. Other files, such as notes, are ignored.
     """
-    structures, skipped = read_structures(path, "references.path")
-    if skipped:
-        (name, reason), *others = skipped.items()
+    folder = read_structures(path, "references.path")
+    structures = folder.structures
+    if folder.skipped:
+        (name, reason), *others = folder.skipped.items()
         more = f" ({len(others)} more files have problems)" if others else ""
         raise UserError(
             f"references.path {path / name}: {reason}{more}; correct or remove the file, because "

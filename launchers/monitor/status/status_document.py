@@ -110,6 +110,9 @@ class CampaignStatus(StatusDocument):
     n_evaluated: int = Field(description="candidates with a verdict, without reference phases")
     built_on: datetime | None = Field(None, description="last change of a candidate's document")
     n_unbuilt: int = Field(description="verdicts since the last build, missing in the funnel")
+    source_notes: tuple[str, ...] = Field(
+        (), description="files and structures that were skipped, or changed when read"
+    )
     funnel: Funnel
     jobs: tuple[JobCount, ...]
     workers: tuple[WorkingHost, ...]

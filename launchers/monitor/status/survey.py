@@ -74,7 +74,7 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
     fields |= {"last_updated", "missing_property"}
     candidates = list(launchpad.db.candidates.find(query, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
-        inputs = read_inputs(outputs, candidates)
+        inputs = read_inputs(outputs, campaign, candidates)
     began_on = min((as_utc(group["began"]) for group in groups), default=None)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
     updates = [as_utc(doc["last_updated"]) for doc in candidates if doc.get("last_updated")]
@@ -88,6 +88,7 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
         n_evaluated=len(times),
         built_on=max(updates, default=None),
         n_unbuilt=max(n_verdicts - n_built, 0),
+        source_notes=inputs.source_notes,
         funnel=measure_funnel(
             candidates,
             campaign,

@@ -99,6 +99,7 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
         yield f"started {clock(status.began_on)}"
     yield ""
     yield funnel_table(status.campaign, status.funnel)
+    yield from map(escape, status.source_notes)
     if status.funnel.hull_warning is not None:
         yield status.funnel.hull_warning
     if (warning := status.campaign.references.completeness_warning) is not None:

@@ -130,6 +130,7 @@ def layout_of_one(databases: Databases, name: str) -> Component:
             html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),
             html.P(dcc.Link("candidates of this campaign", href=f"/?campaign={name}")),
             _table(_funnel(results.funnel)),
+            *(html.P(sentence, className="note") for sentence in results.inputs.source_notes),
             html.P(results.funnel.hull_warning, className="warning"),
             html.P(results.funnel.implausible_warning, className="note"),
             html.P(results.funnel.caveat, className="note"),

@@ -62,9 +62,13 @@ def test_folder_yields_unique_valid_structures_as_primitive_cells(folder):
 
 def test_skipped_files_are_counted_and_listed(folder):
     collection = screen(read_folder(folder), MG_MN_O, OXIDATION_STATES)
-    assert collection.skipped.by_reason == {"foreign_or_too_many_atoms": 2, "unreadable_file": 1}
+    assert collection.skipped.by_reason == {
+        "foreign_or_too_many_atoms": 2,
+        "no_structure_file": 1,
+        "unreadable_file": 1,
+    }
     lines = {line.split(" (")[0]: line for line in collection.skipped.labels}
-    assert set(lines) == {"broken.cif", "iron.cif", "large.cif"}
+    assert set(lines) == {"broken.cif", "iron.cif", "large.cif", "notes.txt"}
     assert "Fe" in lines["iron.cif"]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.structures.structure_files import read_structures
+from gan_htvs.structures.structure_files import parse_folder, read_structures
 from tests.helpers import rocksalt
 
 
@@ -11,11 +11,35 @@ def test_structures_that_no_program_can_compute_are_skipped(tmp_path):
     text = rocksalt().to(fmt="poscar")
     (tmp_path / "POSCAR").write_text(text)
     (tmp_path / "broken.poscar").write_text(text.replace("0.5", "nan", 1))
-    structures, skipped = read_structures(tmp_path)
-    assert list(structures) == ["POSCAR"]
-    assert list(skipped) == ["broken.poscar"]
+    folder = read_structures(tmp_path)
+    assert list(folder.structures) == ["POSCAR"]
+    assert list(folder.skipped) == ["broken.poscar"]
+
+
+def test_every_file_is_read_or_named_except_hidden_ones(tmp_path):
+    (tmp_path / "deep" / ".git").mkdir(parents=True)
+    (tmp_path / "deep" / "POSCAR").write_text(rocksalt().to(fmt="poscar"))
+    (tmp_path / "deep" / ".git" / "POSCAR").write_text("hidden")
+    (tmp_path / "._a.cif").write_bytes(b"\0\5\26\7")
+    (tmp_path / "results.csv").write_text("id,energy\n1,2\n")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    folder = read_structures(tmp_path)
+    assert list(folder.structures) == ["deep/POSCAR"]
+    assert list(folder.other_files) == ["picture.png", "results.csv"]
+    (sentence,) = folder.source_notes
+    assert all(name in sentence for name in folder.other_files)
 
 
 def test_folder_without_structures_is_a_user_error(tmp_path):
+    (tmp_path / "notes.txt").write_text("no structure")
     with pytest.raises(UserError, match=r"structures\.path"):
         read_structures(tmp_path)
+
+
+def test_errors_of_the_preparation_are_reasons(tmp_path):
+    def fail(structure):
+        raise RuntimeError("no cell")
+
+    (tmp_path / "POSCAR").write_text(rocksalt().to(fmt="poscar"))
+    (parsed,) = parse_folder(tmp_path, "dataset.path", fail)
+    assert isinstance(parsed.structure, ValueError)

@@ -114,8 +114,8 @@ def test_skipped_structures_are_counted_by_reason(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
     assert (
-        "3 structures of the dataset were skipped: unreadable file (1), duplicate (1), more than "
-        "dataset.max_structures (1), namely broken.cif (does not parse: "
+        "3 structures or files of the dataset were skipped: unreadable file (1), duplicate (1), "
+        "more than dataset.max_structures (1), namely broken.cif ("
     ) in result.stderr
     assert "rocksalt.cif (duplicate), zincblende.cif (more than" in result.stderr
     assert result.stderr.count("note") == 1
