@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from gan_htvs.core.stages import Step
+from gan_htvs.results.campaign_inputs import read_inputs
+from tests.helpers import memory_store, mg_o
+
+
+def test_skipped_files_of_the_training_set_are_known_afterwards():
+    summary = {"structures": 3, "source_notes": ["1 structure or file was skipped."]}
+    store = memory_store().docs_store
+    store.connect()
+    trained = {"sha256": "aa", "dataset": summary}
+    store.update({"uuid": "1", "metadata": {"step": Step.TRAIN.value}, "output": trained})
+    inputs = read_inputs(store, mg_o(), [{"origin": {"checkpoint": "aa"}}])
+    assert inputs.n_training == 3
+    assert inputs.source_notes == ("1 structure or file was skipped.",)
+
+
+def test_skipped_files_of_own_structures_are_known_without_training(tmp_path):
+    structures = {"path": tmp_path, "source_notes": ["a.cif was skipped."]}
+    store = memory_store().docs_store
+    store.connect()
+    inputs = read_inputs(store, mg_o(structures=structures), [])
+    assert inputs.source_notes == ("a.cif was skipped.",)
