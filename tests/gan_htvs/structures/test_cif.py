@@ -82,7 +82,7 @@ def test_layer_is_read():
 
 
 @pytest.mark.parametrize("oxygen", ["O2", "OH2", "OH"])
-def test_hydrogen_without_positions_is_told(oxygen):
+def test_hydrogen_without_positions_is_reported(oxygen):
     with pytest.raises(ValueError, match=r"FeHO2.*FeO2.*H has no positions"):
         structure_of(FORSTERITE_LIKE.format(formula="Fe H O2", oxygen=oxygen))
 
@@ -111,7 +111,7 @@ def test_element_of_a_label(label, formula, element):
     assert structure_of(text).composition.reduced_formula == f"{element}O2"
 
 
-def test_ambiguous_label_without_formula_is_told():
+def test_ambiguous_label_without_formula_is_reported():
     with pytest.raises(ValueError, match="CO1"):
         structure_of(HEAD + GROUP + SITES + LAYER.replace("Mn1", "CO1"))
 
@@ -127,8 +127,8 @@ def test_attached_hydrogens_are_not_forgotten(column):
 
 
 @pytest.mark.parametrize("statement", ["", "_cell_formula_units_Z 1\n"])
-def test_missing_operations_are_told(statement):
-    """Half of the oxygen is missing, or only one of the ratio-preserving halves of the cell."""
+def test_missing_operations_are_reported(statement):
+    """Half of the oxygen is missing, or one of two parts of the cell with the same formula."""
     identity = "loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n"
     with pytest.raises(ValueError, match=r"MnO2.*MnO"):
         structure_of(

@@ -98,7 +98,7 @@ def test_all_structures_of_a_file_are_read(parse, name, content, labels):
     assert all(isinstance(item.structure, Structure) for item in parsed)
 
 
-def test_poscar_without_symbols_is_told(parse):
+def test_poscar_without_symbols_is_reported(parse):
     (parsed,) = parse("POSCAR", poscar(""))
     assert "VASP 4" in str(parsed.structure)
     (commented,) = parse("POSCAR", "Mg O\n" + poscar("").split("\n", 1)[1])
