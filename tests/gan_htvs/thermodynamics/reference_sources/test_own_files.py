@@ -48,7 +48,7 @@ def write(tmp_path):
     def call(document, name="phases.json"):
         text = json.dumps(document).encode()
         path = tmp_path / name
-        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+        path.write_bytes(gzip.compress(text, mtime=0) if name.endswith("gz") else text)
         return path
 
     return call
