@@ -49,7 +49,7 @@ class BandGapEngineSettings(Settings):
     name: Literal["gpaw", "vasp", "none"] = Field(
         "gpaw",
         description="'gpaw', with the other settings of this section; 'vasp': see "
-        "`engines.vasp.hybrid`; 'none': no gaps, no photoanodes",
+        "`engines.vasp.hybrid`; 'none': no gaps, no stage that needs one passes",
     )
     max_atoms: PositiveInt = Field(
         30,

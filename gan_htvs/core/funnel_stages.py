@@ -53,7 +53,9 @@ class FunnelStage(Settings):
     @model_validator(mode="after")
     def _window_is_valid(self) -> FunnelStage:
         if self.name in set(Stage):
-            raise ValueError(f"name {self.name!r} is reserved for candidates before any stage")
+            raise ValueError(
+                f"name {self.name!r} is reserved for candidates before any stage; choose another"
+            )
         if not is_text_everywhere(self.name):
             raise ValueError(
                 f"name {self.name!r} would be read as a number, truth value or missing value from "
@@ -128,7 +130,7 @@ def check_stages(stages: Sequence[FunnelStage], properties: Mapping[str, UserPro
     for i, stage in enumerate(stages):
         where = f"stages.{i} ({stage.name})"
         if names.index(stage.name) < i:
-            raise ValueError(f"{where}: the name occurs twice")
+            raise ValueError(f"{where}: the name occurs twice; choose another")
         if property_of(stage.property, properties) is None:
             known = ", ".join([*PROPERTIES, f"{OXIDATION_STATE}Mn", *properties])
             raise ValueError(
@@ -137,7 +139,9 @@ def check_stages(stages: Sequence[FunnelStage], properties: Mapping[str, UserPro
             )
     for name in properties:
         if property_of(name, {}) is not None:
-            raise ValueError(f"properties.{name}: the package has a property of this name")
+            raise ValueError(
+                f"properties.{name}: the package has a property of this name; choose another"
+            )
         if not name.isidentifier():
             raise ValueError(
                 f"properties: {name!r} must consist of letters, digits and underscores"

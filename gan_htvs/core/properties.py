@@ -106,7 +106,10 @@ class UserProperty(Settings):
                 "PYTHONPATH."
             ) from error
         if not callable(target):
-            raise UserError(f"properties: {self.path!r} is not a function or a Maker.")
+            raise UserError(
+                f"properties: {self.path!r} is not a function or a Maker; name one by its import "
+                "path."
+            )
         return target
 
     def job_uuid(self, relaxed_hash: str) -> str:

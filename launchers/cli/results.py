@@ -76,7 +76,7 @@ def report(
     ] = 30,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Write a self-contained HTML report: funnel, figures, best candidates, methods, limitations.
+    """Write a self-contained HTML report: funnel, figures, best candidates, methods, caveats.
 
     `gan-htvs funnel --output` writes only the figures.
     """

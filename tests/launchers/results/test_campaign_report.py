@@ -223,8 +223,8 @@ def test_report_states_that_own_phases_may_be_incomplete(report, launchpad_file)
         databases.store("campaigns", key="name") as store,
     ):
         store.update([{"name": own.name, "settings": own.model_dump(mode="json")}])
-    limitations = report(ranked("aa", "synthesizable")).split("Limitations")[-1]
-    assert "(folder my-phases) are complete" in limitations
+    caveats = report(ranked("aa", "synthesizable")).split("Caveats")[-1]
+    assert "(folder my-phases) are complete" in caveats
 
 
 def test_figures_of_an_incomplete_hull_have_a_warning(funnel, launchpad_file):
