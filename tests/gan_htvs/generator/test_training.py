@@ -203,8 +203,15 @@ def test_signals_are_not_deferred_without_a_checkpoint(
     def interrupt(_entry: dict[str, float]) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(images, counts, V_O, TINY, max_steps=9, seed=3, log_steps=1, on_progress=interrupt)
+    # Shells start background processes with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                images, counts, V_O, TINY, max_steps=9, seed=3, log_steps=1, on_progress=interrupt
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_losses_in_bfloat16_are_close_to_float32(images: np.ndarray, counts: np.ndarray) -> None:
