@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from monty.json import MontyDecoder, jsanitize
@@ -26,6 +27,14 @@ def encode(document: BaseModel) -> dict[str, Any]:
 def decode(stored: Any) -> Any:
     """Rebuild the objects in a stored document."""
     return MontyDecoder().process_decoded(stored)
+
+
+def value_at(document: Mapping[str, Any], path: str) -> Any:
+    """Return the value of a document at a path such as ``pourbaix.minimum``; None if missing."""
+    value: Any = document
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def without_id(document: dict[str, Any]) -> dict[str, Any]:

@@ -69,33 +69,27 @@ class FunnelStage(Settings):
         """Return whether a value lies in the window."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
-    def window(self) -> str:
-        """Return the window in words, such as '<= 0.08'; 'any value' if there is no limit."""
-        match self.min, self.max:
-            case None, None:
-                return "any value"
-            case None, high:
-                return f"<= {high:g}"
-            case low, None:
-                return f">= {low:g}"
-            case low, high:
-                return f"{low:g} to {high:g}"
-
     def describe(self, quantity: Property) -> str:
         """Return the property and the window in words."""
         if self.property == IS_NOVEL:
             return "novel" if self.admits(1) else "known"
-        if (self.min, self.max) == (None, None):
-            return f"any {quantity.label}"
-        return f"{quantity.label} {self.window()} {quantity.unit}".rstrip()
+        match self.min, self.max:
+            case None, None:
+                return f"any {quantity.label}"
+            case None, high:
+                window = f"<= {high:g}"
+            case low, None:
+                window = f">= {low:g}"
+            case low, high:
+                window = f"{low:g} to {high:g}"
+        return f"{quantity.label} {window} {quantity.unit}".rstrip()
 
     def rejection(self, value: float, quantity: Property) -> str:
         """Return why a value outside the window does not pass."""
         if self.property == IS_NOVEL:
             return "a known crystal" if self.admits(1) else "a novel crystal"
-        limit = f"< {self.min:g}" if self.max is None or value < self.max else f"> {self.max:g}"
-        number = f"{value:z.{quantity.digits}f}"
-        return f"{quantity.label} {number} {limit} {quantity.unit}".rstrip()
+        bound = f"< {self.min:g}" if self.max is None or value < self.max else f"> {self.max:g}"
+        return quantity.compare(value, bound)
 
 
 PUBLISHED_STAGES: Final = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import Field, field_validator
 from pymatgen.core import Element
 
-from gan_htvs.core.document import Document
+from gan_htvs.core.document import Document, value_at
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_uuid
 from gan_htvs.core.settings import Settings
@@ -36,14 +36,12 @@ class Property(NamedTuple):
 
     def value_in(self, document: Mapping[str, Any]) -> float | None:
         """Return the value in a candidate document; None if it is not computed."""
-        value: Any = document
-        for key in self.path.split("."):
-            value = (value or {}).get(key)
+        value: float | None = value_at(document, self.path)
         return value
 
-    def format(self, value: float) -> str:
-        """Return a value with its unit."""
-        return f"{value:z.{self.digits}f} {self.unit}".rstrip()
+    def compare(self, value: float, bound: str) -> str:
+        """Return a value beside a bound, such as 'energy above hull 0.217 > 0.2 eV/atom'."""
+        return f"{self.label} {value:z.{self.digits}f} {bound} {self.unit}".rstrip()
 
 
 PROPERTIES: Final[dict[str, Property]] = {

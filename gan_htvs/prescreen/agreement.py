@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_htvs.core.properties import ENERGY_ABOVE_HULL, PROPERTIES
 from gan_htvs.core.settings import Settings
-from gan_htvs.thermodynamics.assessment import excess_reason
 
 if TYPE_CHECKING:
     from gan_htvs.core.candidate import Curve
@@ -50,5 +50,5 @@ class Agreement(Settings):
         if abs(disagreement) > self.disagreement:
             return f"the potentials disagree by {disagreement:+.3f} eV/atom"
         if above > self.window:
-            return excess_reason("energy above hull", above, self.window)
+            return PROPERTIES[ENERGY_ABOVE_HULL].compare(above, f"> {self.window:g}")
         return None

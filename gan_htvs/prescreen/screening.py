@@ -20,6 +20,7 @@ from gan_htvs.core.candidate import (
     Screened,
 )
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.properties import ENERGY_ABOVE_HULL, PROPERTIES
 from gan_htvs.core.stages import ScreeningStep, Stage
 from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
 from gan_htvs.potentials.relaxer import Work
@@ -29,7 +30,7 @@ from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.matching import NamedCrystals
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.assessment import check_relaxation, excess_reason
+from gan_htvs.thermodynamics.assessment import check_relaxation
 from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ class _Batch:
             if (implausible := implausible_reason(energy, lowest)) is not None:
                 self._reject(name, ScreeningStep.WINDOW, implausible)
             elif energy > self.rules.window:
-                reason = excess_reason("energy above hull", energy, self.rules.window)
+                reason = PROPERTIES[ENERGY_ABOVE_HULL].compare(energy, f"> {self.rules.window:g}")
                 self._reject(name, ScreeningStep.WINDOW, reason)
             else:
                 within[name] = result

@@ -119,8 +119,3 @@ def decide(
     return funnel.decide(
         {**document, **stability}, {**(reasons or {}), POURBAIX: assessment.pourbaix_reason}
     )
-
-
-def excess_reason(quantity: str, value: float, limit: float) -> str:
-    """Return the reason for a value above its limit, both in eV/atom."""
-    return f"{quantity} {value:.3f} > {limit:g} eV/atom"

@@ -6,7 +6,6 @@ import csv
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -15,12 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gan_htvs.core.document import value_at
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
 from gan_htvs.dataset.skipped import Skipped, source_notes
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
 from launchers.console.quantities import clock, counted, span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gan_htvs.campaign.model import Campaign
@@ -311,14 +312,6 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for row, finding in zip(table.rows, findings, strict=True):
         row.style = styles.get(finding.severity)
     return table
-
-
-def value_at(row: Mapping[str, Any], path: str) -> Any:
-    """Return the value of a document at a path such as ``pourbaix.minimum``; None if missing."""
-    value: Any = row
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def is_incomplete(row: Mapping[str, Any]) -> bool:
