@@ -12,6 +12,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
 from gan_htvs.dataset.skipped import MISFIT, NO_STRUCTURE, TOO_LONG, UNREADABLE, Skipped
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
+from gan_htvs.structures.matching import duplicates_of_one_phase
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
 from gan_htvs.structures.poscar import NoStructureFileError
 from gan_htvs.structures.structure_files import parse_folder
@@ -19,7 +20,7 @@ from gan_htvs.structures.symmetry import primitive_cell, without_properties
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -64,12 +65,18 @@ class Collection:
     notes: dict[str, str] = field(default_factory=dict)
     labels_are_files: bool = True
 
-    def subset(self, indices: Sequence[int], reason: str) -> Self:
-        """Return these structures only; the others are skipped for ``reason``."""
+    def subset(
+        self, indices: Sequence[int], reason: str, details: Mapping[int, str] | None = None
+    ) -> Self:
+        """Return these structures only; the others are skipped for ``reason``.
+
+        ``details`` describe the reason for skipped structures, by index.
+        """
         skipped, kept = deepcopy(self.skipped), set(indices)
         for i, label in enumerate(self.labels):
             if i not in kept:
-                skipped.add(reason, label if self.labels_are_files else None)
+                name = label if self.labels_are_files else None
+                skipped.add(reason, name, (details or {}).get(i, ""))
         energies = self.energies_above_hull
         return replace(
             self,
@@ -78,6 +85,16 @@ class Collection:
             energies_above_hull=[energies[i] for i in indices] if energies else [],
             skipped=skipped,
         )
+
+    def without_duplicates(self) -> Self:
+        """Return each phase only once; the skipped ones are compared with the first one."""
+        duplicates = duplicates_of_one_phase(self.structures)
+        details = {
+            i: f"duplicate of {self.labels[first]}, RMS displacement {displacement:.3f} A"
+            for i, (first, displacement) in duplicates.items()
+        }
+        kept = [i for i in range(len(self.structures)) if i not in duplicates]
+        return self.subset(kept, RejectionReason.DUPLICATE, details)
 
     def require_structures(self, source: str, system: ChemicalSystem) -> None:
         """Raise a UserError if there is no structure."""

@@ -240,11 +240,12 @@ def collect(
                 f"{', '.join(centers)} in {system.chemsys} (skipped: {collection.skipped}); raise "
                 "the caps, or set dataset.source to 'folder' and give structures."
             )
-    else:
-        collection = screen(_samples(system, settings), system, oxidation_states, geometry)
-    if settings.source != "shipped":  # already unique
         unique = unique_indices(collection.structures)
         collection = collection.subset(unique, RejectionReason.DUPLICATE)
+    else:
+        collection = screen(_samples(system, settings), system, oxidation_states, geometry)
+        if settings.source != "shipped":  # already unique
+            collection = collection.without_duplicates()
     collection.require_structures(settings.source, system)
     return collection
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -15,6 +15,7 @@ from gan_htvs.structures.fingerprint import (
     Formula,
     possible_matches,
 )
+from gan_htvs.structures.symmetry import TIGHT_SYMPREC, primitive_cell, symmetry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-def structure_matcher() -> StructureMatcher:
-    """Build the matcher of this project: primitive cells, scaled volumes."""
+def structure_matcher(*, primitive_cell: bool = True) -> StructureMatcher:
+    """Build the matcher of this project: primitive cells, scaled volumes.
+
+    The reduction to primitive cells averages distortions of up to 0.25 A; without it, the cells
+    are compared as they are.
+    """
     return StructureMatcher(
         ltol=LENGTH_TOLERANCE,
         stol=SITE_TOLERANCE,
         angle_tol=ANGLE_TOLERANCE,
-        primitive_cell=True,
+        primitive_cell=primitive_cell,
         scale=True,
     )
 
@@ -50,7 +55,7 @@ class StructureIndex:
         self._tables: dict[Formula, list[Fingerprint]] = defaultdict(list)
         self._positions: dict[Formula, list[int]] = defaultdict(list)
         for structure in structures:
-            self._append(Fingerprint.from_structure(structure))
+            self.append(Fingerprint.from_structure(structure))
 
     def __len__(self) -> int:
         return sum(map(len, self._positions.values()))
@@ -68,7 +73,8 @@ class StructureIndex:
             if self._matcher.fit(old, new.structure, skip_structure_reduction=True):
                 yield self._positions[new.formula][i]
 
-    def _append(self, fingerprint: Fingerprint) -> None:
+    def append(self, fingerprint: Fingerprint) -> None:
+        """Add a structure, whether or not it matches."""
         self._tables[fingerprint.formula].append(fingerprint)
         self._positions[fingerprint.formula].append(len(self))
 
@@ -87,7 +93,7 @@ class UniqueStructures(StructureIndex):
         position = self.first(fingerprint)
         if position is None:
             position = len(self)
-            self._append(fingerprint)
+            self.append(fingerprint)
         return position
 
 
@@ -127,3 +133,58 @@ def group_structures(structures: Iterable[Structure | Fingerprint]) -> list[list
 def unique_indices(structures: Iterable[Structure]) -> list[int]:
     """Return the index of the first structure of each group of matches, ascending."""
     return [group[0] for group in group_structures(structures)]
+
+
+class Duplicate(NamedTuple):
+    """A structure that is the same crystal as an earlier one.
+
+    Attributes
+    ----------
+    first
+        Index of the earlier structure.
+    displacement
+        Root mean square of the distances of matching atoms at equal volume, A.
+    """
+
+    first: int
+    displacement: float
+
+
+def duplicates_of_one_phase(structures: Iterable[Structure]) -> dict[int, Duplicate]:
+    """Find structures that match an earlier one and have its space group and number of atoms.
+
+    Phases that differ by a small distortion, such as tilted octahedra, match, but are no
+    duplicates: their primitive cells or their space groups, within 0.01 A, differ.
+
+    Returns
+    -------
+    Duplicates by their index in ``structures``, ascending.
+    """
+    index = StructureIndex()
+    kept: list[tuple[int, Structure]] = []
+    duplicates: dict[int, Duplicate] = {}
+    for i, structure in enumerate(structures):
+        fingerprint = Fingerprint.from_structure(structure)
+        for position in index.positions(fingerprint):
+            first, other = kept[position]
+            displacement = _displacement_within_phase(other, structure)
+            if displacement is not None:
+                duplicates[i] = Duplicate(first, displacement)
+                break
+        else:
+            index.append(fingerprint)
+            kept.append((i, structure))
+    return duplicates
+
+
+def _displacement_within_phase(first: Structure, second: Structure) -> float | None:
+    """Return the displacement of matching atoms, A; None if the structures are two phases."""
+    one, two = (symmetry_of(structure, TIGHT_SYMPREC).number for structure in (first, second))
+    if one != two:
+        return None
+    cells = [primitive_cell(structure) for structure in (first, second)]
+    distances = structure_matcher(primitive_cell=False).get_rms_dist(*cells)
+    if distances is None:
+        return None
+    volume_per_atom = sum(cell.volume / len(cell) for cell in cells) / len(cells)
+    return float(distances[0] * volume_per_atom ** (1 / 3))

@@ -120,7 +120,9 @@ def test_first_of_matching_rows_is_kept(tmp_path):
     assert dataset.labels == ("a.npz row 0", "a.npz row 1")
     assert dataset.energies_above_hull.tolist() == [0.1, 0.2]
     assert dataset.skipped.by_reason == {"duplicate": 1}
-    assert dataset.skipped.labels == ["a.npz row 2 (duplicate)"]
+    assert dataset.skipped.labels == [
+        "a.npz row 2 (duplicate of a.npz row 0, RMS displacement 0.000 A)"
+    ]
 
 
 def test_rows_too_far_above_the_hull_are_skipped(tmp_path):

@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.structures.matching import (
     StructureIndex,
     UniqueStructures,
+    duplicates_of_one_phase,
     group_structures,
     structure_matcher,
     unique_indices,
@@ -148,3 +149,41 @@ def test_random_structures_are_unique() -> None:
         for _ in range(4)
     ]
     assert unique_indices(cells + cells) == [0, 1, 2, 3]
+
+
+def perovskite(angle: float = 0.0) -> Structure:
+    """SrTiO3 with octahedra tilted about c by ``angle`` (degrees): I4/mcm, cubic without tilt."""
+    u = 0.25 * (1 - np.tan(np.radians(angle)))
+    return Structure.from_spacegroup(
+        "I4/mcm",
+        Lattice.tetragonal(3.905 * 2**0.5, 7.81),
+        ["Sr", "Ti", "O", "O"],
+        [[0, 0.5, 0.25], [0, 0, 0], [0, 0, 0.25], [u, u + 0.5, 0]],
+    )
+
+
+def test_small_distortions_are_phases_of_their_own():
+    cubic, tilted = perovskite(), perovskite(2.0)
+    assert unique_indices([cubic, tilted]) == [0]
+    assert duplicates_of_one_phase([cubic, tilted]) == {}
+    assert duplicates_of_one_phase([tilted, cubic, perovskite(3.0)]).keys() == {2}
+
+
+def test_cells_of_one_phase_are_duplicates_with_their_displacement():
+    first, second = rutile(), rutile(0.310)
+    second.scale_lattice(1.1 * second.volume)
+    duplicates = duplicates_of_one_phase([first, perovskite(), second * (1, 1, 2), first])
+    assert {i: duplicate.first for i, duplicate in duplicates.items()} == {2: 0, 3: 0}
+    # Four of six atoms are 0.005 a along both axes apart, at the mean of both volumes.
+    apart = 0.005 * 2**0.5 * 4.4 * 1.05 ** (1 / 3) * (4 / 6) ** 0.5
+    assert duplicates[2].displacement == pytest.approx(apart, rel=1e-3)
+    assert duplicates[3].displacement == pytest.approx(0.0, abs=1e-6)
+
+
+def test_crystals_without_symmetry_are_compared_by_their_atoms():
+    structure = random_structure(np.random.default_rng(3), (2, 3, 4))
+    moved = structure.copy()
+    moved.translate_sites([0], [0.0, 0.0, 0.09], frac_coords=False)
+    (duplicate,) = duplicates_of_one_phase([structure, moved]).values()
+    # One of nine atoms, relative to the mean displacement of all.
+    assert duplicate.displacement == pytest.approx(0.09 * (1 / 9 * 8 / 9) ** 0.5, rel=0.01)
