@@ -16,7 +16,7 @@ from gan_htvs.structures.matching import duplicates_of_one_phase
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
 from gan_htvs.structures.poscar import NoStructureFileError
 from gan_htvs.structures.structure_files import parse_folder
-from gan_htvs.structures.symmetry import primitive_cell, without_properties
+from gan_htvs.structures.symmetry import primitive_cell, reduction_note, without_properties
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
@@ -155,9 +155,20 @@ def _rejection(  # noqa: PLR0911 - one for each reason
     return None, ""
 
 
-def reduced_primitive_cell(structure: Structure) -> Structure:
-    """Return the Niggli-reduced primitive cell, without site properties."""
-    return primitive_cell(without_properties(structure)).get_reduced_structure("niggli")
+def reduced_sample(
+    label: str, structure: Structure, energy_above_hull: float | None = None, note: str = ""
+) -> Sample:
+    """Reduce a structure without site properties to its Niggli-reduced primitive cell.
+
+    The note is extended if the reduction moves atoms by more than rounding. A cell that cannot be
+    reduced becomes the reason.
+    """
+    try:
+        cell = primitive_cell(structure).get_reduced_structure("niggli")
+        note = "; ".join(filter(None, (note, reduction_note(structure, cell))))
+    except Exception as error:  # noqa: BLE001 - pymatgen raises many types
+        return Sample(label, ValueError(f"its cell cannot be reduced ({error!s:.80})"))
+    return Sample(label, cell, energy_above_hull, note)
 
 
 def read_folder(path: Path) -> Iterator[Sample]:
@@ -170,8 +181,11 @@ def read_folder(path: Path) -> Iterator[Sample]:
     UserError
         If the folder does not exist or has no structure file.
     """
-    for label, parsed, note in parse_folder(path, "dataset.path", reduced_primitive_cell):
-        yield Sample(label, parsed, note=note)
+    for label, parsed, note in parse_folder(path, "dataset.path"):
+        if isinstance(parsed, ValueError):
+            yield Sample(label, parsed)
+        else:
+            yield reduced_sample(label, parsed, note=note)
 
 
 def fetch_materials_project(
@@ -201,8 +215,9 @@ def fetch_materials_project(
         energy_above_hull=(0, max_energy_above_hull),
         fields=["material_id", "structure", "energy_above_hull"],
     ):
+        structure = without_properties(document.structure)
         energy = float(document.energy_above_hull)
-        yield Sample(str(document.material_id), reduced_primitive_cell(document.structure), energy)
+        yield reduced_sample(str(document.material_id), structure, energy)
 
 
 def _summary_search(**query: Any) -> list[Any]:

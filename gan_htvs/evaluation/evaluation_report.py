@@ -107,7 +107,7 @@ def write_report(report: Report, directory: Path) -> list[Path]:
 def _samples_csv(evaluations: Sequence[Evaluation]) -> str:
     """Return a CSV table with one line for each sample; lists are separated by spaces."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)
     writer.writerow(("proposer", *_CSV_FIELDS))
     for evaluation in evaluations:
         for sample in evaluation.samples:

@@ -92,7 +92,7 @@ class LearningCurves:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.csv.open("w" if is_new else "a", encoding="utf-8", newline="") as file:
                 columns = [name for name in _COLUMNS if name in entries[0]]
-                writer = csv.DictWriter(file, columns, lineterminator="\n")
+                writer = csv.DictWriter(file, columns)
                 if is_new:
                     writer.writeheader()
                 writer.writerows(entries)

@@ -17,7 +17,7 @@ from gan_htvs.structures.symmetry import without_properties
 from gan_htvs.structures.validity import MIN_DISTANCE, check_cell, has_coinciding_atoms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pymatgen.core import Structure
@@ -104,9 +104,7 @@ def unusable_reason(structure: Structure) -> str | None:
     return None
 
 
-def parse_folder(
-    path: Path, field: str, prepare: Callable[[Structure], Structure] = without_properties
-) -> Iterator[ParsedStructure]:
+def parse_folder(path: Path, field: str) -> Iterator[ParsedStructure]:
     """Parse every file of a folder and its subfolders, except hidden ones.
 
     Parameters
@@ -115,13 +113,12 @@ def parse_folder(
         Folder to read.
     field
         Setting that names the folder, for error messages.
-    prepare
-        Applied to every structure.
 
     Yields
     ------
-    Structures or the reasons why they cannot be read, in the order of the labels. The reason of a
-    file that is no structure file is a :class:`NoStructureFileError`.
+    Structures without site properties and oxidation states, or the reasons why they cannot be
+    read, in the order of the labels. The reason of a file that is no structure file is a
+    :class:`NoStructureFileError`.
 
     Raises
     ------
@@ -139,9 +136,9 @@ def parse_folder(
             has_structure_file |= not isinstance(structure, NoStructureFileError)
             if not isinstance(structure, ValueError):
                 try:
-                    structure = prepare(structure)
+                    structure = without_properties(structure)
                 except Exception as error:  # noqa: BLE001 - pymatgen raises many types
-                    structure = ValueError(f"its cell cannot be reduced ({error!s:.80})")
+                    structure = ValueError(f"its species cannot be read ({error!s:.80})")
             yield parsed._replace(structure=structure)
     if not has_structure_file:
         raise UserError(

@@ -27,6 +27,9 @@ N_HALL_SETTINGS = 530
 SAME_SITE = 0.01
 """Positions within this distance are the same, A."""
 
+ROUNDING = 0.001
+"""Displacements up to this, A, are the rounding of coordinates in files."""
+
 SYMPREC = 0.1
 """Tolerance of space groups in emmet-core and the Materials Project, A."""
 TIGHT_SYMPREC = 0.01
@@ -76,6 +79,29 @@ def primitive_cell(structure: Structure) -> Structure:
     is averaged to another one of higher symmetry.
     """
     return structure.get_primitive_structure(tolerance=SAME_SITE)
+
+
+def reduction_note(structure: Structure, cell: Structure) -> str:
+    """Return a clause on how far a reduction to a primitive cell moved atoms.
+
+    Parameters
+    ----------
+    structure
+        The structure.
+    cell
+        Its primitive cell, in the same orientation.
+
+    Returns
+    -------
+    The clause with the largest displacement, A; empty if it is at most :data:`ROUNDING`.
+    """
+    coords = cell.lattice.get_fractional_coords(structure.cart_coords)
+    distances = cell.lattice.get_all_distances(coords, cell.frac_coords)
+    same = np.array([[a.species == b.species for b in cell] for a in structure])
+    displacement = float(np.where(same, distances, np.inf).min(axis=1).max())
+    if displacement <= ROUNDING:
+        return ""
+    return f"atoms were moved by up to {displacement:.3f} A in the reduction to the primitive cell"
 
 
 def without_properties(structure: Structure) -> Structure:

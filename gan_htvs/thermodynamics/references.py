@@ -14,7 +14,7 @@ from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.text import join_names
-from gan_htvs.structures.symmetry import primitive_crystal
+from gan_htvs.structures.symmetry import primitive_cell, primitive_crystal, reduction_note
 from gan_htvs.structures.validity import unphysical_change
 from gan_htvs.thermodynamics.coverage import uncovered_subsystems
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
@@ -64,6 +64,22 @@ class ReferencePhase(MSONable):
         if self.pinned_energy_per_atom is None:
             return self.published_energy_per_atom
         return self.pinned_energy_per_atom
+
+
+def primitive_phase(
+    name: str, structure: Structure, source: str, published_energy_per_atom: float | None = None
+) -> ReferencePhase:
+    """Make a reference phase from the primitive cell of a structure without site properties.
+
+    If the reduction moves atoms by more than rounding, the source contains the displacement.
+    """
+    cell = primitive_cell(structure)
+    return ReferencePhase(
+        name=name,
+        structure=cell,
+        source="; ".join(filter(None, (source, reduction_note(structure, cell)))),
+        published_energy_per_atom=published_energy_per_atom,
+    )
 
 
 def safe_label(label: str) -> str:

@@ -9,10 +9,10 @@ from pymatgen.core import Element
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
-from gan_htvs.structures.symmetry import primitive_cell, without_properties
+from gan_htvs.structures.symmetry import without_properties
 from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, Provenance
-from gan_htvs.thermodynamics.references import ReferencePhase
+from gan_htvs.thermodynamics.references import primitive_phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,11 +69,11 @@ def fetch_materials_project(
         )
     hull = PhaseDiagram(entries)
     phases = {
-        name: ReferencePhase(
-            name=name,
-            structure=primitive_cell(without_properties(entry.structure)),
-            source=f"Materials Project {_material(entry)}",
-            published_energy_per_atom=entry.energy_per_atom,
+        name: primitive_phase(
+            name,
+            without_properties(entry.structure),
+            f"Materials Project {_material(entry)}",
+            entry.energy_per_atom,
         )
         for entry in entries
         if hull.get_e_above_hull(entry) <= max_energy_above_hull

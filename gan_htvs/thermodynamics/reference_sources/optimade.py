@@ -17,13 +17,15 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
 from gan_htvs.core.text import MAX_LINE_LENGTH
 from gan_htvs.structures.structure_files import unusable_reason
-from gan_htvs.structures.symmetry import primitive_cell, without_properties
+from gan_htvs.structures.symmetry import without_properties
 from gan_htvs.thermodynamics.coverage import subsystems
 from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, Provenance
-from gan_htvs.thermodynamics.references import ReferencePhase, safe_label
+from gan_htvs.thermodynamics.references import primitive_phase, safe_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 STRUCTURE_FIELDS = (
     *("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species"),
@@ -263,13 +265,9 @@ def _phase_or_reason(
         return "no crystal structure"
     if (reason := unusable_reason(structure)) is not None:
         return reason
-    cell = primitive_cell(structure)
     label = str(resource["id"])
-    return ReferencePhase(
-        name=f"{cell.composition.reduced_formula} {safe_label(label)}",
-        structure=cell,
-        source=f"{provider.name} {label}",
-    )
+    name = f"{structure.composition.reduced_formula} {safe_label(label)}"
+    return primitive_phase(name, structure, f"{provider.name} {label}")
 
 
 def _fetch(

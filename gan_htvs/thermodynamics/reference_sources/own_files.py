@@ -15,11 +15,11 @@ from pymatgen.core import Composition, Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.structures.structure_files import read_structures, unusable_reason
-from gan_htvs.structures.symmetry import primitive_cell, without_properties
+from gan_htvs.structures.symmetry import without_properties
 from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, parse_fetched
 from gan_htvs.thermodynamics.reference_sources.optimade import structure_of_resource
-from gan_htvs.thermodynamics.references import ReferencePhase, safe_label
+from gan_htvs.thermodynamics.references import ReferencePhase, primitive_phase, safe_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -261,10 +261,9 @@ def _phases(
     """Make reference phases with unique names from labels, structures and sources."""
     phases: dict[str, ReferencePhase] = {}
     for label, structure, source in labeled:
-        cell = primitive_cell(structure)
-        formula = cell.composition.reduced_formula
+        formula = structure.composition.reduced_formula
         stem = safe_label(_SUFFIX.sub("", label))
         base = stem if formula in stem else f"{formula} {stem}"
         name = next(n for n in chain([base], (f"{base} #{i}" for i in count(2))) if n not in phases)
-        phases[name] = ReferencePhase(name=name, structure=cell, source=source)
+        phases[name] = primitive_phase(name, structure, source)
     return list(phases.values())

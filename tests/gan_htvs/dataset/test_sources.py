@@ -73,6 +73,19 @@ def test_skipped_files_are_counted_and_listed(folder):
     assert "Fe" in lines["iron.cif"]
 
 
+def test_averaged_positions_are_noted(tmp_path):
+    doubled = layered() * (1, 1, 2)
+    doubled.translate_sites([0], [0.006, 0.0, 0.0], frac_coords=False)
+    doubled.to(str(tmp_path / "doubled.cif"))
+    layered(length=4.3).to(str(tmp_path / "other.cif"))
+    collection = screen(read_folder(tmp_path), MG_MN_O, OXIDATION_STATES)
+    assert collection.notes.keys() == {"doubled.cif"}
+    assert "0.003 A" in collection.notes["doubled.cif"]
+    document = SimpleNamespace(material_id="mp-1", structure=doubled, energy_above_hull=0.0)
+    (sample,) = fetch_materials_project(MG_MN_O, 0.5, search=lambda **_: [document])
+    assert "0.003 A" in sample.note
+
+
 @pytest.mark.parametrize("isotope", ["H", "D"])
 def test_hydroxides_are_training_data(tmp_path, isotope):
     structure = brucite()

@@ -48,6 +48,7 @@ def test_report_files_are_consistent(report, tmp_path):
     document, table, figure = write_report(report, tmp_path / "new" / "folder")
     assert Report.model_validate_json(document.read_text()) == report
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert table.read_bytes().count(b"\r\n") == len(rows) + 1
     assert len(rows) == sum(len(e.samples) for e in report.evaluations)
     energies = [row["decomposition_energy"] for row in rows]
     stable = [energy for energy in energies if energy and float(energy) <= 0.08]

@@ -36,10 +36,11 @@ def test_folder_without_structures_is_a_user_error(tmp_path):
         read_structures(tmp_path)
 
 
-def test_errors_of_the_preparation_are_reasons(tmp_path):
+def test_errors_of_the_preparation_are_reasons(tmp_path, monkeypatch):
     def fail(structure):
-        raise RuntimeError("no cell")
+        raise RuntimeError("no species")
 
+    monkeypatch.setattr("gan_htvs.structures.structure_files.without_properties", fail)
     (tmp_path / "POSCAR").write_text(rocksalt().to(fmt="poscar"))
-    (parsed,) = parse_folder(tmp_path, "dataset.path", fail)
+    (parsed,) = parse_folder(tmp_path, "dataset.path")
     assert isinstance(parsed.structure, ValueError)

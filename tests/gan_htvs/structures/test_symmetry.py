@@ -13,9 +13,11 @@ from gan_htvs.structures.symmetry import (
     SYMPREC,
     primitive_cell,
     primitive_crystal,
+    reduction_note,
     symmetrized_copies,
     symmetry_of,
 )
+from tests.helpers import rocksalt
 
 CASES = {
     "hcp": ("P6_3/mmc", Lattice.hexagonal(3.21, 5.21), [("Mg", 1 / 3, 2 / 3, 0.25)]),
@@ -129,3 +131,25 @@ def test_symmetry_agrees_with_emmet(case):
     crystal = primitive_crystal(*CASES[case])
     expected = SymmetryData.from_structure(crystal).model_dump(mode="json")
     assert symmetry_of(crystal, SYMPREC).model_dump() == expected
+
+
+@pytest.mark.parametrize(("moved", "expected"), [(0.0, ""), (0.001, ""), (0.006, "0.003 A")])
+def test_reduction_reports_how_far_it_averages_atoms(moved, expected):
+    doubled = rocksalt() * (1, 1, 2)
+    doubled.translate_sites([0], [moved, 0.0, 0.0], frac_coords=False)
+    cell = primitive_cell(doubled).get_reduced_structure("niggli")
+    assert len(cell) == 2
+    note = reduction_note(doubled, cell)
+    assert expected in note
+    assert bool(note) == bool(expected)
+
+
+def test_reduction_of_a_skewed_cell_is_no_displacement():
+    crystal = Structure.from_spacegroup(
+        "R-3",
+        Lattice.hexagonal(4.95, 13.7),
+        ["Mg", "Mn", "O"],
+        [[0, 0, 0.36], [0, 0, 0.15], [0.31, 0.03, 0.25]],
+    )
+    skewed = crystal.make_supercell([[1, 0, 0], [3, 1, 0], [0, -2, 1]], in_place=False)
+    assert reduction_note(skewed, primitive_cell(skewed).get_reduced_structure("niggli")) == ""

@@ -195,3 +195,16 @@ class TestFolder:
         (tmp_path / "b.cif").write_text("data_broken\n")
         with pytest.raises(UserError, match=r"b\.cif"):
             phases_of_folder(tmp_path)
+
+
+def test_source_of_a_phase_has_the_displacement_by_the_reduction(tmp_path, write):
+    doubled = rocksalt("Ca", 4.811) * (1, 1, 2)
+    doubled.to(str(tmp_path / "exact.cif"))
+    doubled.translate_sites([0], [0.006, 0.0, 0.0], frac_coords=False)
+    doubled.to(str(tmp_path / "averaged.cif"))
+    averaged, exact = phases_of_folder(tmp_path)
+    assert exact.source == "file exact.cif"
+    assert averaged.source.startswith("file averaged.cif; ")
+    assert "0.003 A" in averaged.source
+    (phase,) = phases_of_file(write([doubled.as_dict()]), 0.05).phases
+    assert "0.003 A" in phase.source
