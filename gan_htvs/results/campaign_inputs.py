@@ -31,7 +31,8 @@ class CampaignInputs(NamedTuple):
         Number of training structures of its generator; None if unknown, or if there are several
         generators.
     source_notes
-        Sentences on files and structures of the user that were skipped, or changed when read.
+        Sentences on files and structures of the user that were skipped, or changed when read, for
+        the training sets of all its generators.
     """
 
     references: ReferenceSet | None = None
@@ -62,22 +63,30 @@ def read_inputs(
     del hashes[None]
     sets = stored_reference_sets(outputs) if hashes else {}
     used = (sets[name] for name, _ in hashes.most_common() if name in sets)
-    dataset = _dataset_summary(outputs, candidates)
+    datasets = _dataset_summaries(outputs, candidates)
     own = campaign.structures.source_notes if campaign.structures else ()
+    of_datasets = (note for summary in datasets for note in summary.get("source_notes", ()))
     return CampaignInputs(
         next(used, None),
-        dataset.get("structures"),
-        (*own, *dataset.get("source_notes", ())),
+        datasets[0].get("structures") if len(datasets) == 1 else None,
+        tuple(dict.fromkeys((*own, *of_datasets))),
     )
 
 
-def _dataset_summary(outputs: Store, candidates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the summary of the training set; empty if unknown or if there are several."""
+def _dataset_summaries(
+    outputs: Store, candidates: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a summary of the training set of each generator; empty if it is unknown."""
     checkpoints = {row["origin"].get("checkpoint") for row in candidates} - {None}
-    if len(checkpoints) != 1:
-        return {}
-    trained = outputs.query_one(
-        {"metadata.step": Step.TRAIN.value, "output.sha256": checkpoints.pop()},
-        ["output.dataset"],
+    if not checkpoints:
+        return []
+    training = outputs.query(
+        {"metadata.step": Step.TRAIN.value, "output.sha256": {"$in": sorted(checkpoints)}},
+        ["completed_at", "output.sha256", "output.dataset"],
     )
-    return (trained and trained["output"].get("dataset")) or {}
+    # A checkpoint that a campaign uses without training may have an output without dataset.
+    summaries: dict[str, dict[str, Any]] = {name: {} for name in sorted(checkpoints)}
+    for document in sorted(training, key=lambda document: document.get("completed_at") or ""):
+        output = document["output"]
+        summaries[output["sha256"]] = output.get("dataset") or summaries[output["sha256"]]
+    return list(summaries.values())

@@ -16,6 +16,26 @@ def test_skipped_files_of_the_training_set_are_known_afterwards():
     assert inputs.source_notes == ("1 structure or file was skipped.",)
 
 
+def test_skipped_files_of_each_generator_are_known():
+    store = memory_store().docs_store
+    store.connect()
+    notes = {
+        "aa": ["a.cif was skipped."],
+        "bb": ["b.cif was skipped."],
+        "cc": ["a.cif was skipped."],
+    }
+    for sha256, sentences in notes.items():
+        for number, summary in enumerate(({"structures": 3, "source_notes": sentences}, None)):
+            trained = {"sha256": sha256, "dataset": summary}
+            labels = {"step": Step.TRAIN.value}
+            store.update({"uuid": f"{sha256} {number}", "metadata": labels, "output": trained})
+    rows = [{"origin": {"checkpoint": sha256}} for sha256 in (*notes, "unknown", None)]
+    inputs = read_inputs(store, mg_o(), rows)
+    assert inputs.n_training is None
+    assert inputs.source_notes == ("a.cif was skipped.", "b.cif was skipped.")
+    assert read_inputs(store, mg_o(), rows[:1]).n_training == 3
+
+
 def test_skipped_files_of_own_structures_are_known_without_training(tmp_path):
     structures = {"path": tmp_path, "source_notes": ["a.cif was skipped."]}
     store = memory_store().docs_store
