@@ -120,7 +120,7 @@ class WorkProgress:
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[note]}"),
             progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
             speed_estimate_period=SPEED_PERIOD,
@@ -134,9 +134,20 @@ class WorkProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Show that ``done`` of ``total`` items are done; a note is shown at once."""
-        self._show({label: (done, total, note)}, at_once=bool(note))
+    def __call__(
+        self,
+        label: str,
+        done: int,
+        total: int,
+        note: str = "",
+        *,
+        seconds_left: float | None = None,
+    ) -> None:
+        """Show that ``done`` of ``total`` items are done; a note is shown at once.
+
+        ``seconds_left`` replaces the remaining time that follows from the items.
+        """
+        self._show({label: (done, total, note)}, at_once=bool(note), seconds_left=seconds_left)
 
     def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
         """Show the progress of jobs by step."""
@@ -153,19 +164,29 @@ class WorkProgress:
                 steps[str(step)] = ended, counts.total(), " ".join(notes)
         self._show(steps)
 
-    def _show(self, items: Mapping[str, tuple[int, int, str]], *, at_once: bool = False) -> None:
+    def _show(
+        self,
+        items: Mapping[str, tuple[int, int, str]],
+        *,
+        at_once: bool = False,
+        seconds_left: float | None = None,
+    ) -> None:
         """Update the bars, or print a line for finished items and, at intervals, the others."""
         self._bars.start()
         lines, unfinished = [], []
         for label, (done, total, note) in items.items():
             if label not in self._tasks:
-                self._tasks[label] = self._bars.add_task(label, total=None, note="")
+                self._tasks[label] = self._bars.add_task(label, total=None, note="", left="")
             task = self._bars.tasks[self._tasks[label]]
             was_finished = task.finished
             self._bars.update(task.id, completed=done, total=total, note=note)
             text = f"{label} {done}/{total}" + (f", {note}" if note else "")
-            if not task.finished and (seconds := task.time_remaining) is not None:
-                text += f", {span(timedelta(seconds=seconds))} left"
+            seconds = task.time_remaining if seconds_left is None else seconds_left
+            left = ""
+            if not task.finished and seconds is not None:
+                left = f"{span(timedelta(seconds=seconds))} left"
+                text += f", {left}"
+            self._bars.update(task.id, left=left)
             if not task.finished:
                 unfinished.append(text)
             elif not was_finished:

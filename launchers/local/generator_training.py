@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flows.train import TrainMaker
@@ -75,8 +74,7 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
             left = elapsed / (step - first_step) * (settings.max_steps - step)
             if settings.max_seconds is not None:
                 left = max(0.0, min(left, settings.max_seconds - earlier - elapsed))
-            note = f"{timedelta(seconds=round(left))} left: {format_losses(entry)}"
-            show("training", step, settings.max_steps, note)
+            show("training", step, settings.max_steps, format_losses(entry), seconds_left=left)
 
         def on_resume(state: TrainingState) -> None:
             nonlocal first_step, earlier

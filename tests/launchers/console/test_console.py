@@ -82,6 +82,21 @@ def test_lines_have_the_time_left(monkeypatch):
     assert last.endswith(" min left")
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_known_remaining_time_replaces_the_estimate(monkeypatch, is_terminal):
+    text = io.StringIO()
+    with WorkProgress(Console(file=text, force_terminal=is_terminal, width=100)) as show:
+        seconds = iter(range(0, 100_000, 100))
+        monkeypatch.setattr(show._bars, "get_time", lambda: float(next(seconds)))
+        for done in range(4):
+            show("training", done, 6, "loss 0.1", seconds_left=40.0)
+        show._bars.refresh()
+    assert "40 s left" in text.getvalue()
+    assert "min left" not in text.getvalue()
+    if not is_terminal:
+        assert all(line.count("left") == 1 for line in text.getvalue().splitlines())
+
+
 @pytest.mark.parametrize(("engine", "level"), [("none", "no gaps"), ("gpaw", "gpaw")])
 def test_funnel_names_the_levels_of_theory(engine, level):
     campaign = mg_o(engines={"band_gap": {"name": engine}})

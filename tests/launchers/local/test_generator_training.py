@@ -117,7 +117,8 @@ def test_skipped_structures_are_counted_by_reason(tmp_path: Path) -> None:
         "3 structures or files of the dataset were skipped: unreadable file (1), duplicate (1), "
         "more than dataset.max_structures (1), namely broken.cif ("
     ) in result.stderr
-    assert "rocksalt.cif (duplicate), zincblende.cif (more than" in result.stderr
+    duplicate = "rocksalt.cif (duplicate of again.cif, RMS displacement 0.000 A)"
+    assert f"{duplicate}, zincblende.cif (more than" in result.stderr
     assert result.stderr.count("note") == 1
 
 
@@ -128,6 +129,6 @@ def test_progress_bar_counts_down_to_max_seconds(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(console, "out", terminal)
     path = write(tmp_path, device="cpu", max_steps=1_000_000, max_seconds=3.0)
     train_campaign(read_campaign(path), tmp_path / "model")
-    remaining = re.findall(r"(\d:\d\d:\d\d) left", terminal.file.getvalue())
+    remaining = re.findall(r"(\d+) (\w+) left", terminal.file.getvalue())
     assert remaining
-    assert set(remaining) <= {"0:00:02", "0:00:01", "0:00:00"}, "1.5 s of 3 s were used before"
+    assert set(remaining) <= {("2", "s"), ("1", "s"), ("0", "s")}, "1.5 s of 3 s were used before"
