@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import covalent_radii
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pymatgen.core import Element
 from scipy.constants import Avogadro, angstrom, centi
 
@@ -21,6 +21,7 @@ from gan_htvs.core.settings import PositiveFloat, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
     from pymatgen.core import Composition
@@ -68,6 +69,11 @@ _COVALENT = 0.85
 """Overlap distance of a covalent bond over the sum of covalent radii; 0.90 for C-O in CO3(2-)."""
 _TRIANGLE = 3**0.5
 """Anion-anion over cation-anion distance in a planar group such as CO3(2-)."""
+LONGEST_DISTANCE = 10.0
+"""Longest limit of a distance, A; neighbors are 5.3 A apart in cesium."""
+POSSIBLE_VOLUMES = (1.0, 1000.0)
+"""Smallest and largest volume of a crystal, A^3/atom; 5.7 in diamond, 118 in cesium."""
+
 _RADIUS = 1.5
 """Radius of elements without a tabulated one, A."""
 
@@ -115,13 +121,35 @@ class GeometryLimits(Settings):
     def _range_is_ordered(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
         if limits is not None and limits[0] >= limits[1]:
             raise ValueError(f"range {list(limits)} is empty; write the smallest volume first")
+        low, high = POSSIBLE_VOLUMES
+        if limits is not None and (limits[0] > high or limits[1] < low):
+            raise ValueError(
+                f"range {list(limits)} has no volume of a crystal ({low:g} to {high:g} A^3/atom); "
+                "correct it"
+            )
         return limits
+
+    @model_validator(mode="after")
+    def _target_is_in_range(self) -> Self:
+        target = self.target_volume_per_atom
+        low, high = self.volume_per_atom or POSSIBLE_VOLUMES
+        if target is not None and not low <= target <= high:
+            raise ValueError(
+                f"target_volume_per_atom ({target:g} A^3/atom) must be between {low:g} and "
+                f"{high:g}, the limits of the volume; correct it"
+            )
+        return self
 
     @field_validator("min_distances", "overlap_distances")
     @classmethod
-    def _keys_are_pairs(cls, distances: dict[str, float]) -> dict[str, float]:
+    def _distances_are_of_pairs(cls, distances: dict[str, float]) -> dict[str, float]:
         seen: set[frozenset[str]] = set()
-        for key in distances:
+        for key, distance in distances.items():
+            if distance > LONGEST_DISTANCE:
+                raise ValueError(
+                    f"{key} {distance:g} A is longer than the distance of any neighbors in a "
+                    f"crystal; write at most {LONGEST_DISTANCE:g} A"
+                )
             pair = frozenset(split_pair(key))
             if pair in seen:
                 raise ValueError(f"{key!r} is given twice; remove one")

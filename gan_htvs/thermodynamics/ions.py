@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
-from pymatgen.core import Composition
+from pymatgen.core import Composition, DummySpecies
 from pymatgen.core.ion import Ion
 
 from gan_htvs.core.document import Document
@@ -51,10 +51,11 @@ class IonReference(Document):
     @model_validator(mode="after")
     def _has_valid_formula(self) -> IonReference:
         try:
-            is_empty = not self.ion.composition
+            species = self.ion.composition.elements
         except ValueError:
-            is_empty = True
-        if is_empty:
+            species = []
+        # pymatgen reads other symbols, such as Xx, as dummies.
+        if not species or any(isinstance(one, DummySpecies) for one in species):
             raise ValueError(f"{self.formula!r} is not a formula; write it like Mn[2+] or MnO2")
         return self
 

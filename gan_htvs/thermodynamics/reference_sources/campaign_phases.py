@@ -10,6 +10,7 @@ from pymatgen.core import Composition
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import checked_hash
+from gan_htvs.core.text import join_names
 from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.ions import ion_set_of, required_reference_solids
 from gan_htvs.thermodynamics.reference_sources.fetched_file import Provenance
@@ -176,6 +177,13 @@ def phases_in_system(
         if bound is not None:
             within = f", within references.max_energy_above_hull ({bound:g} eV/atom)"
             lift = ", raise this bound"
+        if symbols.isdisjoint(missing):
+            foreign = {p.formula for p in kept if not {*missing}.isdisjoint(p.structure.symbol_set)}
+            raise UserError(
+                f"{where}: has {join_names(sorted(foreign))}, from which aqueous ions get their "
+                f"energies, but no elemental phase of {', '.join(missing)}, which its formation "
+                f"energy needs{within}; add it{lift}, or choose another references.source."
+            )
         raise UserError(
             f"{where}: has no elemental phase of {', '.join(missing)}, which the hull needs"
             f"{within}; add it{lift}, or choose another references.source."

@@ -56,6 +56,7 @@ def test_default_stages_are_the_published_ones(tmp_path):
         ({"stages": [{"name": "a b", "property": "density"}]}, ["stages.0.name", "a b"]),
         ({"geometry": {"volume_per_atom": [20, 5]}}, ["geometry.volume_per_atom", "empty"]),
         ({"geometry": {"min_distances": {"MgO": 1}}}, ["geometry.min_distances", "'MgO'"]),
+        ({"geometry": {"min_distances": {"Mg-O": 100}}}, ["geometry.min_distances", "Mg-O 100 A"]),
         ({"geometry": {"overlap_distances": {"K-O": 1}}}, ["geometry", "K", "Mg-Mn-O"]),
         ({"stages": [{"name": "gap", "property": "band_gap", "min": 3, "max": 1.6}]}, ["min 3"]),
         (

@@ -178,6 +178,11 @@ def test_target_volume_is_within_the_range_of_the_settings(
     [
         ("volume_per_atom", (20, 6), "is empty"),
         ("volume_per_atom", (0, 6), "greater than 0"),
+        ("volume_per_atom", (5000, 6000), "no volume of a crystal"),
+        ("volume_per_atom", (0.01, 0.02), "no volume of a crystal"),
+        ("target_volume_per_atom", 5000, "1000"),
+        ("min_distances", {"Mg-O": 100}, "at most 10 A"),
+        ("overlap_distances", {"Mg-O": 10.1}, "at most 10 A"),
         ("min_distances", {"MgO": 1.7}, "not a pair of elements"),
         ("min_distances", {"Mg-Xx": 1.7}, "not a pair of elements"),
         ("overlap_distances", {"Mg-O": 1.7, "O-Mg": 1.8}, "given twice"),

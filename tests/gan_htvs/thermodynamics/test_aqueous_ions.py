@@ -266,7 +266,9 @@ class TestIonFile:
         [
             ("Ag2O,", "Au2O3,", "Ag"),
             ("Ag2O,", "AgOH,", "no H"),
-            ("Ag[+]", "Xx[+]", "Xx"),
+            ("Ag[+]", "Xx[+]", r"ions\.0: 'Xx\[\+\]' is not a formula"),
+            ("Ag[+]", "AgQ[+]", r"ions\.0: 'AgQ\[\+\]' is not a formula"),
+            ("Ag2O,", "AgXx,", r"reference_solids\.Ag: 'AgXx' is not a formula"),
             ("Ag[+]", "Ag[+", r"ions\.0: 'Ag\[\+' is not a formula"),
             ("Ag2O,", "Foo,", r"reference_solids\.Ag: 'Foo' is not a formula"),
             ("Ag[+]", "Cu[+]", "Cu"),

@@ -12,7 +12,11 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import ReferenceSettings
 from gan_htvs.core.errors import UserError
-from gan_htvs.thermodynamics.reference_sources.campaign_phases import WAYS, phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import (
+    WAYS,
+    phases_in_system,
+    phases_of,
+)
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 from tests.gan_htvs.thermodynamics.reference_sources.test_own_files import CALCIUM, LIME
 from tests.helpers import rocksalt, write_fetched_phases
@@ -194,3 +198,19 @@ def test_path_of_the_wrong_kind_is_a_user_error(campaign, tmp_path, source, mess
     with pytest.raises(UserError, match=message) as error:
         campaign({"source": source, "path": "phases"})
     assert str(path) in str(error.value)
+
+
+def test_missing_element_of_a_reference_solid_is_named_with_the_solid():
+    def metal(symbol):
+        return Structure(Lattice.cubic(3), [symbol], [[0, 0, 0]])
+
+    structures = [metal("K"), metal("Mn"), rocksalt("Na", 4.6, "F"), rocksalt("Na", 5.6, "Cl")]
+    phases = [ReferencePhase(str(s.formula), s, "a test") for s in structures]
+    elements, solids = ("K", "Mn", "F"), ("K2O", "MnO2", "NaF", "Na")
+    with pytest.raises(UserError, match=r"^here: has NaF, .* no elemental phase of Na, "):
+        phases_in_system(phases, elements, "here", solids)
+    with pytest.raises(UserError, match=r"^here: has no elemental phase of Mn, Na, "):
+        phases_in_system([p for p in phases if p.formula != "Mn"], elements, "here", solids)
+    sodium = ReferencePhase("Na bcc", metal("Na"), "a test")
+    kept = phases_in_system([*phases, sodium], elements, "here", solids)
+    assert {phase.formula for phase in kept} == {"K", "Mn", "Na", "NaF", "F2"}
