@@ -28,6 +28,8 @@ from gan_htvs.results.builders.optimade import entry
 from gan_htvs.results.export import StructureFormat, export_structures, structure_text
 from launchers.cli.starting_campaign import starting_campaign
 from launchers.console.output import write_csv
+from launchers.launchpad.database import open_databases
+from launchers.results.archive import read_archive, write_archive
 from tests import documents
 from tests.helpers import mg_o
 
@@ -158,6 +160,36 @@ def test_tables_and_documents_keep_text(reason, match, formula):
     assert json.loads(json.dumps(row, default=str))["band_gap_reason"] == reason
     properties = entry(candidate)
     assert (properties["id"], properties["band_gap_reason"]) == ("c1", reason)
+
+
+def test_archives_keep_text(launchpad_file, tmp_path):
+    path = tmp_path / "campaign.zip"
+    campaign = {"name": "mg-o", "settings": mg_o().model_dump(mode="json")}
+    with open_databases(launchpad_file) as databases:
+        db = databases.launchpad().db
+        db.campaigns.insert_one(campaign)
+
+        @settings(few, max_examples=10)
+        @given(ids=st.sets(TEXT, min_size=1), reason=TEXT, values=st.lists(TEXT))
+        @example(ids=set(AMBIGUOUS), reason="1e5", values=[*AMBIGUOUS])
+        def check(ids, reason, values):
+            db.candidates.delete_many({})
+            stored = [
+                {
+                    "candidate_id": name,
+                    "campaign": "mg-o",
+                    "band_gap_reason": reason,
+                    "uncovered_subsystems": values,
+                }
+                for name in sorted(ids)
+            ]
+            db.candidates.insert_many(stored)
+            write_archive(databases, "mg-o", path)
+            db.candidates.delete_many({})
+            read_archive(databases, path)
+            assert list(db.candidates.find().sort("_id", 1)) == stored
+
+        check()
 
 
 @pytest.mark.parametrize("structure_format", StructureFormat)
