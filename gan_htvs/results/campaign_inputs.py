@@ -46,7 +46,10 @@ class CampaignInputs(NamedTuple):
 
 
 def read_inputs(
-    outputs: Store, campaign: Campaign, candidates: Sequence[Mapping[str, Any]]
+    outputs: Store,
+    campaign: Campaign,
+    candidates: Sequence[Mapping[str, Any]],
+    owners: Sequence[str] = (),
 ) -> CampaignInputs:
     """Read the inputs of a campaign.
 
@@ -58,12 +61,15 @@ def read_inputs(
         The campaign.
     candidates
         Candidates of the campaign with the fields :data:`INPUT_FIELDS`.
+    owners
+        Owners of the jobs of the campaign, including shared ones. Its training is known by them
+        before it has candidates.
     """
     hashes = Counter((row.get("gate") or {}).get("references") for row in candidates)
     del hashes[None]
     sets = stored_reference_sets(outputs) if hashes else {}
     used = (sets[name] for name, _ in hashes.most_common() if name in sets)
-    datasets = _dataset_summaries(outputs, candidates)
+    datasets = _dataset_summaries(outputs, candidates, owners)
     own = campaign.structures.source_notes if campaign.structures else ()
     of_datasets = (note for summary in datasets for note in summary.get("source_notes", ()))
     return CampaignInputs(
@@ -74,19 +80,22 @@ def read_inputs(
 
 
 def _dataset_summaries(
-    outputs: Store, candidates: Sequence[Mapping[str, Any]]
+    outputs: Store, candidates: Sequence[Mapping[str, Any]], owners: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return a summary of the training set of each generator; empty if it is unknown."""
     checkpoints = {row["origin"].get("checkpoint") for row in candidates} - {None}
-    if not checkpoints:
-        return []
+    used = [
+        {"output.sha256": {"$in": sorted(checkpoints)}},
+        {"metadata.campaign": {"$in": [*owners]}},
+    ]
     training = outputs.query(
-        {"metadata.step": Step.TRAIN.value, "output.sha256": {"$in": sorted(checkpoints)}},
+        {"metadata.step": Step.TRAIN.value, "$or": used},
         ["completed_at", "output.sha256", "output.dataset"],
     )
     # A checkpoint that a campaign uses without training may have an output without dataset.
     summaries: dict[str, dict[str, Any]] = {name: {} for name in sorted(checkpoints)}
     for document in sorted(training, key=lambda document: document.get("completed_at") or ""):
         output = document["output"]
-        summaries[output["sha256"]] = output.get("dataset") or summaries[output["sha256"]]
+        summary = output.get("dataset") or summaries.get(output["sha256"], {})
+        summaries[output["sha256"]] = summary
     return list(summaries.values())

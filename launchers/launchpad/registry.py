@@ -175,6 +175,12 @@ def stage_names(databases: Databases) -> list[str]:
     return list(dict.fromkeys([*map(str, Stage), *default, *stages]))
 
 
+def owners_of(databases: Databases, name: str) -> list[str]:
+    """Return the owners of the jobs of a campaign, including shared ones."""
+    submission = _documents(databases).get(name, {}).get("submission") or {}
+    return list(submission.get("owners") or [name])
+
+
 def workflows_at_once_of(databases: Databases, name: str) -> int:
     """Return the maximum number of unfinished workflows of a campaign on the launchpad."""
     submission = _documents(databases).get(name, {}).get("submission") or {}

@@ -28,7 +28,7 @@ from gan_htvs.results.plots import (
     draw_pourbaix,
 )
 from gan_htvs.results.store import CandidateStore
-from launchers.launchpad.registry import registered
+from launchers.launchpad.registry import owners_of, registered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,12 +85,13 @@ def read_results(databases: Databases, name: str | None) -> Results:
         If the campaign does not exist, or no name is given and there are several.
     """
     campaign = registered(databases, name)
+    owners = owners_of(databases, campaign.name)
     fields = {*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *INPUT_FIELDS}
     fields |= {*campaign.funnel.fields}
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
-        return Results(campaign, rows, read_inputs(outputs, campaign, rows))
+        return Results(campaign, rows, read_inputs(outputs, campaign, rows, owners))
 
 
 def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:

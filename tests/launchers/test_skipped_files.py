@@ -21,6 +21,13 @@ CAMPAIGN = mg_o()
 UNREAD = {"one": "foreign.cif", "two": "notes.txt"}
 """Skipped file by checkpoint."""
 
+REGISTRATION = {
+    "name": "mg-o",
+    "settings": CAMPAIGN.model_dump(mode="json"),
+    "submission": {"owners": ["mg-o", "two"]},
+}
+"""The campaign owns the training job of the second generator, of which it has no candidate."""
+
 
 def dataset_summary(folder):
     """Return the summary of a training set from a folder with MgO and a file that is skipped."""
@@ -39,18 +46,18 @@ def dataset_summary(folder):
 
 @pytest.fixture
 def launchpad(launchpad_file, tmp_path):
-    """A database with candidates of two generators, and their training jobs."""
+    """A database with the training jobs of two generators, and a candidate of the first one."""
     with open_databases(launchpad_file) as databases:
         databases.launchpad().initialize()
         for name, key, documents in (
-            ("campaigns", "name", [{"name": "mg-o", "settings": CAMPAIGN.model_dump(mode="json")}]),
+            ("campaigns", "name", [REGISTRATION]),
             (
                 "outputs",
                 "uuid",
                 [
                     {
                         "uuid": checkpoint,
-                        "metadata": {"campaign": "shared", "step": "train"},
+                        "metadata": {"campaign": checkpoint, "step": "train"},
                         "output": {
                             "sha256": checkpoint,
                             "dataset": dataset_summary(tmp_path / checkpoint),
@@ -70,7 +77,7 @@ def launchpad(launchpad_file, tmp_path):
                         "stage": "rejected",
                         "origin": {"proposer": "gan", "checkpoint": checkpoint},
                     }
-                    for checkpoint in UNREAD
+                    for checkpoint in [*UNREAD][:1]
                 ],
             ),
         ):

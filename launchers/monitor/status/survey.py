@@ -74,7 +74,7 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
     fields |= {"last_updated", "missing_property"}
     candidates = list(launchpad.db.candidates.find(query, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
-        inputs = read_inputs(outputs, campaign, candidates)
+        inputs = read_inputs(outputs, campaign, candidates, owners)
     began_on = min((as_utc(group["began"]) for group in groups), default=None)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
     updates = [as_utc(doc["last_updated"]) for doc in candidates if doc.get("last_updated")]

@@ -10,10 +10,13 @@ def test_skipped_files_of_the_training_set_are_known_afterwards():
     store = memory_store().docs_store
     store.connect()
     trained = {"sha256": "aa", "dataset": summary}
-    store.update({"uuid": "1", "metadata": {"step": Step.TRAIN.value}, "output": trained})
+    labels = {"step": Step.TRAIN.value, "campaign": "training"}
+    store.update({"uuid": "1", "metadata": labels, "output": trained})
     inputs = read_inputs(store, mg_o(), [{"origin": {"checkpoint": "aa"}}])
     assert inputs.n_training == 3
     assert inputs.source_notes == ("1 structure or file was skipped.",)
+    assert read_inputs(store, mg_o(), [], ["mg-o", "training"]) == inputs
+    assert read_inputs(store, mg_o(), [], ["mg-o", "other"]).source_notes == ()
 
 
 def test_skipped_files_of_each_generator_are_known():
