@@ -129,7 +129,12 @@ def parse_folder(path: Path, field: str) -> Iterator[ParsedStructure]:
         raise UserError(f"{field} {path}: is not a folder; give a folder of structure files.")
     has_structure_file = False
     for name, file in sorted((str(f.relative_to(path)), f) for f in path.rglob("*")):
-        if not file.is_file() or any(part.startswith(".") for part in file.relative_to(path).parts):
+        is_folder = file.is_dir() and not file.is_symlink()
+        if is_folder or any(part.startswith(".") for part in file.relative_to(path).parts):
+            continue
+        if not file.is_file():
+            reason = "it is no regular file, but a broken link, a link to a folder or a device"
+            yield ParsedStructure(name, ValueError(reason))
             continue
         for parsed in parse_file(file, name):
             structure = parsed.structure

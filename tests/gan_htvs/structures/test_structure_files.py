@@ -44,3 +44,14 @@ def test_errors_of_the_preparation_are_reasons(tmp_path, monkeypatch):
     (tmp_path / "POSCAR").write_text(rocksalt().to(fmt="poscar"))
     (parsed,) = parse_folder(tmp_path, "dataset.path")
     assert isinstance(parsed.structure, ValueError)
+
+
+def test_links_that_lead_to_no_file_are_named(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "POSCAR").write_text(rocksalt().to(fmt="poscar"))
+    (tmp_path / "data" / "broken.cif").symlink_to("nowhere")
+    (tmp_path / "data" / "loop.cif").symlink_to("loop.cif")
+    (tmp_path / "data" / "more").symlink_to(tmp_path)
+    folder = read_structures(tmp_path / "data")
+    assert list(folder.structures) == ["POSCAR"]
+    assert list(folder.skipped) == ["broken.cif", "loop.cif", "more"]
