@@ -10,10 +10,15 @@ import socket
 import uuid
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 from pymatgen.core import SETTINGS
 from pymatgen.io.vasp.inputs import POTCAR_FUNCTIONAL_MAP
+
+# Times depend on the load of the machine.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 
 @pytest.fixture(scope="session")

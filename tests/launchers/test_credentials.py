@@ -139,9 +139,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-EXAMPLES = settings(
-    deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+EXAMPLES = settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("form", FORMS)

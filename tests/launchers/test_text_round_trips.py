@@ -43,7 +43,7 @@ TEXT = st.sampled_from(AMBIGUOUS) | st.text(max_size=8)
 NUMERIC_TEXT = st.text("0123456789eEdDxo+-._TFnaif", min_size=1, max_size=8)
 NAMES = st.sampled_from(AMBIGUOUS) | NUMERIC_TEXT
 STRUCTURE = documents.candidate("c1").structure
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=25, derandomize=True)
 
 
 def read_yaml(text):

@@ -88,9 +88,7 @@ class TestReadInputs:
 
 
 class TestKPoints:
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         mesh=st.tuples(*[st.integers(1, 6)] * 3),
         style=st.sampled_from([Kpoints.gamma_automatic, Kpoints.monkhorst_automatic]),
