@@ -124,7 +124,10 @@ def _read(path: Path, n_bytes: int = -1) -> bytes:
 
 def _decode(content: bytes) -> str:
     """Decode text with or without byte order mark; line ends become newlines."""
-    marks = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+    marks = (
+        *((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32")),
+        *((b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")),
+    )
     encoding = next((name for mark, name in marks if content.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in content:
         # UTF-16 without a mark; other content with null bytes has no structure.

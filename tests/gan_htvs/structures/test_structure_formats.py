@@ -60,6 +60,8 @@ def parse(tmp_path):
         ("big-endian.cif", b"\xfe\xff" + CIF.encode("utf-16-be")),
         ("without-mark.cif", CIF.encode("utf-16-le")),
         ("powershell.vasp", POSCAR.encode("utf-16")),
+        ("four-bytes.cif", CIF.encode("utf-32")),
+        ("four-bytes-big-endian.vasp", b"\0\0\xfe\xff" + POSCAR.encode("utf-32-be")),
         ("latin.vasp", "Magnésie\n".encode("latin-1") + POSCAR.split("\n", 1)[1].encode()),
         ("a.extxyz", extxyz(rocksalt())),
         ("a.xyz", extxyz(rocksalt())),
