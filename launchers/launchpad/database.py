@@ -37,6 +37,9 @@ FIREWORKS_FIELDS = {"name", "logdir", "strm_lvl", "user_indices", "wf_user_indic
 NOT_ALLOWED = (13, 8000)
 """Error codes of MongoDB and Atlas for a missing privilege."""
 
+SERVER_FAILED = (1, 14031)
+"""Error codes of MongoDB for internal errors, and for a full disk."""
+
 
 @dataclass(frozen=True)
 class Databases:
@@ -159,6 +162,12 @@ def open_databases(path: Path) -> Iterator[Databases]:
         try:
             yield databases
         except OperationFailure as error:
+            if error.code in SERVER_FAILED:
+                at = settings.embedded_storage or settings.address
+                raise UserError(
+                    f"The database server failed (error {error.code}). Its disk ({at}) may be "
+                    "full: free some space, then run the same command again to continue."
+                ) from error
             if error.code not in NOT_ALLOWED:
                 raise
             raise UserError(

@@ -14,6 +14,7 @@ import yaml
 from fireworks import Firework, FWorker, LaunchPad
 from fireworks.core.rocket_launcher import launch_rocket
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from gan_htvs.core.errors import UserError
 from launchers.launchpad.database import Databases, LaunchpadFile, open_databases
@@ -80,6 +81,14 @@ def test_large_outputs_are_stored_in_gridfs(launchpad_file):
         assert "weights" not in str(store.docs_store.query_one({"uuid": "u"}))[:500].replace(
             "'weights': {", ""
         )
+
+
+@pytest.mark.parametrize("code", [1, 14031])
+def test_a_failing_server_is_reported_with_its_folder(launchpad_file, code):
+    storage = Databases.read(launchpad_file).settings.embedded_storage
+    with pytest.raises(UserError, match="may be full") as error, open_databases(launchpad_file):
+        raise OperationFailure("internal server error", code)
+    assert str(storage) in str(error.value)
 
 
 @pytest.fixture
