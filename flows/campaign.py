@@ -142,6 +142,9 @@ class CampaignMaker(Maker):
                 max_tries_per_structure=sampling.max_tries_per_structure,
                 campaign=campaign.name,
                 geometry=campaign.geometry,
+                best_of=sampling.best_of,
+                potential=prescreen.relaxing(engines) if prescreen else engines.potential,
+                skip_known=sampling.skip_known,
             )
             for proposer in sampling.proposers
         ]

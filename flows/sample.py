@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, OutputReference, job
@@ -19,12 +20,18 @@ from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import ProposerName, Step
+from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.generator.checkpoint import load
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
+from gan_htvs.potentials.single_points import single_point_energies
 from gan_htvs.proposers.proposer import make_proposer
-from gan_htvs.proposers.sampling import sample
+from gan_htvs.proposers.sampling import BestOf, sample
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
+from gan_htvs.structures.matching import StructureIndex
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from gan_htvs.generator.checkpoint import TrainedGenerator
 
 
@@ -76,6 +83,13 @@ class SampleMaker(Maker):
         Name of the campaign, which is part of the ids of the structures.
     geometry
         Limits for the structures.
+    best_of
+        Structures that are sampled for each one that is kept, the one of lowest energy before
+        relaxation; 1: all are kept.
+    potential
+        Potential of these energies.
+    skip_known
+        Whether structures that match one of the training set are dropped.
 
     Examples
     --------
@@ -95,6 +109,9 @@ class SampleMaker(Maker):
     max_tries_per_structure: int = 200
     campaign: str = ""
     geometry: GeometryLimits = field(default_factory=GeometryLimits)
+    best_of: int = 1
+    potential: PotentialSettings = field(default_factory=PotentialSettings)
+    skip_known: bool = False
 
     def __post_init__(self) -> None:
         """Restore types that a database does not store."""
@@ -151,7 +168,9 @@ class SampleMaker(Maker):
             raise UserError(
                 f"SampleMaker: the proposer {self.proposer.value!r} needs a system; give one."
             )
-        worker: Worker = "generate" if self.needs_checkpoint else "other"
+        worker: Worker = "potential" if self.best_of > 1 else "other"
+        if self.needs_checkpoint:
+            worker = "generate"
         sample_job = self.sample(composition, n_structures, checkpoint)
         return mark(sample_job, Step.PROPOSE, worker, f"{self.name} {composition} {self.proposer}")
 
@@ -173,6 +192,8 @@ class SampleMaker(Maker):
             n_structures,
             seed=self.seed,
             max_tries_per_structure=self.max_tries_per_structure,
+            best_of=self._best_of,
+            known=StructureIndex(self._known(checkpoint, composition)),
         )
         stream = content_hash(
             "sample",
@@ -182,6 +203,8 @@ class SampleMaker(Maker):
             system.formula(counts),
             self.seed,
             *([] if self.geometry == CHEMISTRY else [self.geometry]),
+            *([] if self.best_of == 1 else [self.best_of, self.potential.level_of_theory]),
+            *(["skip known"] if self.skip_known else []),
         )
         proposals = [
             make_proposal(
@@ -210,6 +233,20 @@ class SampleMaker(Maker):
             rejections={reason.value: n for reason, n in sampled.reasons.most_common()},
             exhausted=sampled.exhausted,
         )
+
+    @property
+    def _best_of(self) -> BestOf | None:
+        if self.best_of == 1:
+            return None
+        return BestOf(self.best_of, partial(single_point_energies, potential=self.potential))
+
+    def _known(self, checkpoint: dict[str, Any] | None, composition: str) -> list[Structure]:
+        """Return the training structures of a composition, if they are skipped."""
+        if not self.skip_known or checkpoint is None or checkpoint["training_set"] is None:
+            return []
+        formula = Composition(composition).reduced_formula
+        training = Dataset.from_document(checkpoint["training_set"]).structures()
+        return [known for known in training if known.composition.reduced_formula == formula]
 
     def _generator(self, checkpoint: dict[str, Any] | None) -> TrainedGenerator | None:
         if not self.needs_checkpoint:

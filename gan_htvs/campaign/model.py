@@ -160,6 +160,16 @@ class SamplingSettings(Settings):
         description="largest number of raw samples per requested structure; when it is reached, "
         "sampling stops with fewer structures",
     )
+    best_of: PositiveInt = Field(
+        1,
+        le=100,
+        description="structures that are sampled for each one that is kept, the one with the "
+        "lowest energy before relaxation, computed with the potential of the prescreen; 1: all "
+        "are kept",
+    )
+    skip_known: bool = Field(
+        False, description="whether samples that match a structure of the training set are dropped"
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="random seed of the sampling")
 
     @model_validator(mode="after")

@@ -110,14 +110,14 @@ def relax(
     """
     calculator = calculator_of(settings.name, **settings.arguments)
     stepwise = StepwiseRelaxation(Work(structure, settings, stop, audited, is_reference, geometry))
-    with _denormals_flushed():
+    with denormals_flushed():
         while stepwise.relaxation is None:
             stepwise.advance(calculator)
     return stepwise.relaxation
 
 
 @contextlib.contextmanager
-def _denormals_flushed() -> Iterator[None]:
+def denormals_flushed() -> Iterator[None]:
     """Round denormal numbers to zero, because they slow processors down.
 
     CHGNet's decaying basis functions have many of them; without, it takes a third less time, and no

@@ -2,7 +2,8 @@
 
 Kim et al., ACS Cent. Sci. 2020, 6, 1412, drop geometrically invalid structures and duplicates
 and continue until enough unique structures of a composition are found. Overlap removal before the
-geometric check and the bound on tries are additions.
+geometric check, the bound on tries, the comparison with known crystals and the choice by energy are
+additions.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from gan_htvs.structures.matching import UniqueStructures
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from gan_htvs.core.chemical_system import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.proposers.proposer import Proposer, RawSample
+    from gan_htvs.structures.matching import StructureIndex
 
 _BATCH_SIZE = 16
 """Raw samples declashed in one batch."""
@@ -58,6 +62,26 @@ class SampledStructure:
     is_remade: bool
 
 
+@dataclass(frozen=True)
+class BestOf:
+    """Keep only the structure of lowest energy of each group of consecutive ones.
+
+    Attributes
+    ----------
+    size
+        Structures in a group.
+    energies
+        Computes energies of structures of one composition, eV/atom, (n,), or another estimate.
+    """
+
+    size: int
+    energies: Callable[[Sequence[Structure]], NDArray[np.float64]]
+
+    def lowest(self, group: Sequence[SampledStructure]) -> SampledStructure:
+        """Return the structure of lowest energy."""
+        return group[int(np.argmin(self.energies([one.structure for one in group])))]
+
+
 @dataclass
 class SampleResult:
     """Accepted structures, and rejections by reason.
@@ -75,6 +99,13 @@ class SampleResult:
     samples: list[SampledStructure] = field(default_factory=list)
     reasons: Counter[RejectionReason] = field(default_factory=Counter)
     exhausted: bool = False
+
+    def add(self, group: Sequence[SampledStructure], best_of: BestOf | None) -> None:
+        """Add all structures of a group, or only the one of lowest energy."""
+        kept = [best_of.lowest(group)] if best_of and group else group
+        self.samples += kept
+        if len(group) > len(kept):
+            self.reasons[RejectionReason.HIGHER_ENERGY] += len(group) - len(kept)
 
     @property
     def structures(self) -> list[Structure]:
@@ -105,6 +136,8 @@ def sample(
     seed: int,
     max_tries_per_structure: int = 200,
     oxidation_states: OxidationRanges | None = None,
+    best_of: BestOf | None = None,
+    known: StructureIndex | None = None,
     on_raw: Callable[[RawSample], None] = lambda _raw: None,
 ) -> SampleResult:
     """Sample until ``n`` unique valid structures are found, or tries or proposals run out.
@@ -123,6 +156,10 @@ def sample(
         At most ``n`` times this many raw samples are tried.
     oxidation_states
         Raise an error if the composition cannot be neutral within these ranges.
+    best_of
+        Of each group of unique valid structures, keep that of lowest energy; None: keep all.
+    known
+        Crystals that are not sampled again.
     on_raw
         Called with every raw sample that is tried.
 
@@ -134,18 +171,26 @@ def sample(
     _check_request(counts, proposer.system, oxidation_states)
     unique = UniqueStructures()
     result = SampleResult()
+    group: list[SampledStructure] = []
     raw = proposer.raw_samples(counts, composition_rng(seed, counts))
     for before, after in _declashed(raw, proposer):
         on_raw(before)
         if isinstance(after, RejectionReason):
             result.reasons[after] += 1
-        elif unique.add(after.structure):
-            result.samples.append(after)
-        else:
+        elif not unique.add(after.structure):
             result.reasons[RejectionReason.DUPLICATE] += 1
-        if result.tried == n * max_tries_per_structure or len(result.samples) == n:
-            return result
-    result.exhausted = True
+        elif known is not None and known.first(after.structure) is not None:
+            result.reasons[RejectionReason.KNOWN] += 1
+        else:
+            group.append(after)
+        if best_of is None or len(group) == best_of.size:
+            result.add(group, best_of)
+            group = []
+        if result.tried + len(group) == n * max_tries_per_structure or len(result.samples) == n:
+            break
+    else:
+        result.exhausted = True
+    result.add(group, best_of)
     return result
 
 

@@ -53,6 +53,8 @@ class RejectionReason(StrEnum):
     ATOMS_TOO_CLOSE = "atoms_too_close"
     CHARGE_IMBALANCE = "charge_imbalance"
     DUPLICATE = "duplicate"
+    KNOWN = "known"
+    HIGHER_ENERGY = "higher_energy"
 
 
 @dataclass(frozen=True)

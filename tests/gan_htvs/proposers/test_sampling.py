@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.proposers.baselines import RandomCells
-from gan_htvs.proposers.sampling import sample
+from gan_htvs.proposers.sampling import BestOf, sample
+from gan_htvs.structures.matching import StructureIndex
 from gan_htvs.structures.validity import RejectionReason
-from tests.helpers import rocksalt
+from tests.helpers import cesium_chloride, rocksalt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,3 +73,26 @@ def test_compositions_do_not_share_their_random_numbers():
     results = [sample(RandomCells(MG_O), counts, 1, seed=0) for counts in ((2, 2), (2, 4))]
     angles = [result.samples[0].raw.lattice.angles for result in results]
     assert not np.allclose(*angles)
+
+
+ZINCBLENDE = Structure.from_spacegroup(
+    "F-43m", Lattice.cubic(4.6), ["Mg", "O"], [[0, 0, 0], [0.25, 0.25, 0.25]]
+).get_primitive_structure()
+
+
+def test_only_the_structure_of_lowest_energy_of_each_group_is_kept():
+    proposals = [ROCKSALT, cesium_chloride(), ROCKSALT, ZINCBLENDE]
+    best_of = BestOf(2, lambda group: np.array([cell.lattice.gamma for cell in group]))
+    result = sample(FixedProposer(proposals), (1, 1), 3, seed=0, best_of=best_of)
+    assert [one.index for one in result.samples] == [0, 3]  # the last group is incomplete
+    assert result.reasons == {RejectionReason.HIGHER_ENERGY: 1, RejectionReason.DUPLICATE: 1}
+    assert (result.tried, result.exhausted) == (4, True)
+    first = sample(FixedProposer(proposals), (1, 1), 1, seed=0, best_of=best_of)
+    assert [one.index for one in first.samples] == [0]
+
+
+def test_known_crystals_are_not_sampled_again():
+    known = StructureIndex([ROCKSALT])
+    result = sample(FixedProposer([ROCKSALT, ZINCBLENDE]), (1, 1), 2, seed=0, known=known)
+    assert [one.index for one in result.samples] == [1]
+    assert result.reasons == {RejectionReason.KNOWN: 1}
