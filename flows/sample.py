@@ -193,7 +193,7 @@ class SampleMaker(Maker):
             seed=self.seed,
             max_tries_per_structure=self.max_tries_per_structure,
             best_of=self._best_of,
-            known=StructureIndex(self._known(checkpoint, composition)),
+            known=StructureIndex(self.known(checkpoint, composition)),
         )
         stream = content_hash(
             "sample",
@@ -240,8 +240,8 @@ class SampleMaker(Maker):
             return None
         return BestOf(self.best_of, partial(single_point_energies, potential=self.potential))
 
-    def _known(self, checkpoint: dict[str, Any] | None, composition: str) -> list[Structure]:
-        """Return the training structures of a composition, if they are skipped."""
+    def known(self, checkpoint: dict[str, Any] | None, composition: str) -> list[Structure]:
+        """Return the training structures that are skipped, in cells of any size."""
         if not self.skip_known or checkpoint is None or checkpoint["training_set"] is None:
             return []
         formula = Composition(composition).reduced_formula

@@ -9,12 +9,14 @@ from jobflow import Flow
 
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
-from gan_htvs.campaign.model import GeneratorSettings
+from gan_htvs.campaign.model import DatasetSettings, GeneratorSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
+from gan_htvs.potentials.single_points import single_point_energies
 from tests.helpers import output_of
 
 V_O = ChemicalSystem(caps={"V": 4, "O": 8})
@@ -72,6 +74,35 @@ def test_shipped_generator_needs_no_training():
     sample_job = SampleMaker().make("MgMn2O4", 2, training.output)
     assert output_of(Flow([training, sample_job], output=sample_job.output)) == sample
     assert sample.proposals[0].origin.checkpoint.startswith("fd00c826")
+
+
+def test_structure_of_lowest_single_point_energy_is_kept():
+    sample = sampled(maker("random", best_of=3), n=1)
+    group = sampled(maker("random"), n=3).proposals
+    energies = single_point_energies(
+        [proposal.structure for proposal in group], PotentialSettings(name="chgnet")
+    )
+    (kept,) = sample.proposals
+    assert kept.structure == group[int(energies.argmin())].structure
+    assert sample.rejections["higher_energy"] == 2
+    assert sample.stream != sampled(maker("random"), n=1).stream
+
+
+def test_crystals_of_the_training_set_are_skipped():
+    training = TrainMaker(
+        dataset=DatasetSettings(source="shipped", held_out=0.1),
+        generator=GeneratorSettings(checkpoint="shipped"),
+    )
+    known = next(
+        structure
+        for structure in training.training_set().structures()
+        if structure.composition.formula == "Mg1 Mn2 O4"
+    )
+    sample_maker = SampleMaker(skip_known=True)
+    checkpoint = output_of(training.make())
+    assert known in sample_maker.known(checkpoint, "Mg2Mn4O8")
+    assert sample_maker.known(checkpoint, "MgMnO3") != []
+    assert SampleMaker().known(checkpoint, "MgMn2O4") == []
 
 
 def test_exhausted_proposer_is_marked():
