@@ -228,7 +228,7 @@ def propose(
             ewald_energies if method.by_ewald else partial(single_point_energies, potential=CHGNET)
         )
         best_of = BestOf(method.best_of, energies)
-        energies([known_structure()])  # loads the potential, which is not charged
+        single_point_energies([], CHGNET)  # loads the potential, which is not charged
     by_composition = []
     for counts in compositions():
         began = time.process_time()
@@ -260,11 +260,6 @@ def propose(
         )
     in_turns = [proposed[i] for i in range(n) for proposed in by_composition if i < len(proposed)]
     return [proposal for proposal, _ in in_turns], [seconds for _, seconds in in_turns]
-
-
-def known_structure() -> Structure:
-    """Return a structure that every potential can compute."""
-    return reference_phases(("Mg", "O"))[0].structure
 
 
 def ewald_energies(structures: Sequence[Structure]) -> NDArray[np.float64]:
