@@ -1,4 +1,10 @@
-"""Evaluation of proposers: validity before relaxation, S.U.N. after it."""
+"""Evaluation of structures and proposers: validity, S.U.N., diversity and rediscovery.
+
+* ``sample_sets``: samples of proposers and given structures
+* ``structure_evaluation``: evaluation of a sample set
+* ``measures``, ``structure_metrics``: shares, energies, displacements, prototypes
+* ``evaluation_documents``, ``evaluation_report``: results and their files
+"""
 
 import lazy_loader
 
@@ -7,5 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "evaluation_documents": ["Evaluation", "Report"],
         "evaluation_report": ["make_report", "write_report"],
+        "sample_sets": ["SampleSet", "SampleSettings", "draw_samples"],
+        "structure_evaluation": ["EvaluationSettings", "evaluate"],
     },
 )

@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, PlainSerializer
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from gan_htvs.core.document import Document
 from gan_htvs.core.statistics import Share
+from gan_htvs.structures.validity import RejectionReason
 
 StoredStructure = Annotated[
     Structure, PlainSerializer(lambda structure: structure.as_dict(verbosity=0), when_used="json")
@@ -17,10 +18,20 @@ StoredStructure = Annotated[
 """Structure, serialized to JSON as the dictionary of pymatgen."""
 
 
+METASTABLE = 0.1
+"""Energy above hull up to which generated structures count as stable in MatterGen and as
+metastable in LeMat-GenBench, eV/atom."""
+
+PERCENTS = (0, 10, 25, 50, 75, 90)
+"""Percentiles of the energies; 0 is the lowest one."""
+
+
 class Outcome(StrEnum):
     """Outcome of the relaxation of a sample."""
 
     NOT_RELAXED = "not_relaxed"
+    INVALID = "invalid"
+    """The geometry of a given structure is not valid, so it was not relaxed; counted as failed."""
     SOUND = "sound"
     HOLE = "hole"
     """The geometry is unsound, or the relaxation converged to a crystal that broke apart."""
@@ -32,13 +43,25 @@ class Outcome(StrEnum):
 
 
 class Sample(Document):
-    """Valid, unique structure of a proposer, and the result of its relaxation."""
+    """Structure to evaluate, and the result of its relaxation.
 
-    composition: str = Field(description="requested cell formula")
-    index: int = Field(description="index of the raw sample within its composition")
+    Samples of a proposer are valid and unique before relaxation; other structures need not be.
+    """
+
+    composition: str = Field(description="cell formula; of a proposer, the requested one")
+    index: int = Field(
+        description="index of the raw sample within its composition, or position in the list"
+    )
+    label: str | None = Field(None, description="file or name of a given structure")
     max_displacement: float = Field(description="largest displacement by overlap removal, A")
+    flaw: RejectionReason | None = Field(None, description="why the geometry is not valid")
+    unique_as_generated: bool = Field(
+        False, description="is valid and matches no earlier sample of the composition"
+    )
     novel_as_generated: bool = Field(
-        description="matches no training structure and no reference phase before relaxation"
+        False,
+        description="is valid and matches no training structure and no reference phase before "
+        "relaxation",
     )
     rediscovers_as_generated: tuple[int, ...] = Field(
         (), description="held-out structures that it matches before relaxation, by position"
@@ -53,7 +76,12 @@ class Sample(Document):
     )
     n_steps: int | None = Field(None, description="steps of the optimizer")
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
-    volume_change: float | None = Field(None, description="relaxed over declashed volume - 1")
+    volume_change: float | None = Field(None, description="relaxed over initial volume - 1")
+    rmsd: float | None = Field(
+        None,
+        description="root mean square displacement of the atoms by the relaxation, A; null if the "
+        "structures cannot be superimposed",
+    )
     unique: bool | None = Field(
         None, description="whether no more stable relaxed structure of the proposer matches it"
     )
@@ -76,26 +104,36 @@ class Sample(Document):
 class Draw(Document):
     """Counts of raw samples of one composition."""
 
-    composition: str = Field(description="requested cell formula")
-    requested: int = Field(description="valid, unique structures requested")
+    composition: str = Field(description="cell formula; of a proposer, the requested one")
+    requested: int = Field(description="valid, unique structures requested; or given structures")
     tried: int = Field(description="raw samples drawn")
     read: int | None = Field(
-        description="raw samples from which the classifier reads the composition; null without one"
+        None,
+        description="raw samples from which the classifier reads the composition; null without one",
     )
     decoded: int = Field(description="raw samples that are a crystal of the composition")
     exhausted: bool = Field(description="whether the proposer has no more samples")
-    balanced: int = Field(description="raw samples whose decoded atoms can be charge-neutral")
+    balanced: int | None = Field(
+        None,
+        description="raw samples whose decoded atoms can be charge-neutral; null if oxidation "
+        "states are unknown",
+    )
     before_declash: dict[str, int] = Field(
-        description="rejections of decoded samples before overlap removal, by reason"
+        description="invalid decoded samples before overlap removal, by reason"
     )
     rejections: dict[str, int] = Field(
-        description="rejections of raw samples, overlap removal included, by reason"
+        default_factory=dict,
+        description="rejections of raw samples, overlap removal included, by reason",
     )
-    held_out: int = Field(description="held-out structures of the composition")
+
+    @property
+    def cell(self) -> Composition:
+        """Composition of the requested cell."""
+        return Composition(self.composition)
 
     @property
     def n_found(self) -> int:
-        """Valid, unique structures among the raw samples."""
+        """Raw samples that were not rejected."""
         return self.tried - sum(self.rejections.values())
 
 
@@ -110,6 +148,16 @@ class AtThreshold(Document):
     )
 
 
+class Diversity(Document):
+    """Numbers of different prototypes and space groups; see docs/evaluation.md."""
+
+    n_structures: int = Field(description="sound relaxed structures")
+    prototypes: int = Field(description="different AFLOW-style prototypes, without the elements")
+    effective_prototypes: float = Field(description="exp(Shannon entropy), from 1 to prototypes")
+    space_groups: int = Field(description="different space groups at 0.1 A")
+    effective_space_groups: float = Field(description="exp(Shannon entropy)")
+
+
 class Measures(Document):
     """Measures of one composition, or of all compositions together."""
 
@@ -118,8 +166,9 @@ class Measures(Document):
         description="raw samples from which the classifier reads the composition; null without one"
     )
     matched: Share = Field(description="raw samples whose decoded rows have the composition")
-    balanced: Share = Field(
-        description="raw samples whose decoded atoms can be charge-neutral, of any composition"
+    balanced: Share | None = Field(
+        description="raw samples whose decoded atoms can be charge-neutral, of any composition; "
+        "null if oxidation states are unknown"
     )
     valid_before_declash: Share = Field(
         description="matched samples with a possible cell, and volume and distances within limits"
@@ -141,7 +190,18 @@ class Measures(Document):
     novel_relaxed: Share = Field(
         description="sound relaxed samples that match no training structure and no reference phase"
     )
+    superimposed_relaxed: Share = Field(
+        description="sound relaxed samples that can be superimposed on their start"
+    )
     thresholds: list[AtThreshold] = Field(description="widest first")
+    energy_percentiles: dict[int, float] = Field(
+        description="percentiles of the decomposition energies of sound structures, eV/atom; empty "
+        "without any"
+    )
+    mean_rmsd: float | None = Field(
+        description="mean root mean square displacement by relaxation, A, of superimposed ones"
+    )
+    diversity: Diversity | None = Field(description="of the sound structures; null without any")
     mean_steps: float | None = Field(description="steps of the optimizer per relaxation")
     cpu_seconds: float | None = Field(
         description="processor time of all relaxations, s; null if it was not recorded"
@@ -156,12 +216,16 @@ class Measures(Document):
 class Evaluation(Document):
     """Evaluation of one proposer."""
 
-    proposer: str
+    proposer: str = Field(description="proposer, or name of the given structures")
     chemsys: str
     level_of_theory: str = Field(description="level of theory of all energies")
-    seed: int
-    n_samples: int = Field(description="unique, valid structures requested for each composition")
-    n_relaxed: int = Field(description="limit on relaxed structures of each composition")
+    seed: int | None = Field(description="random seed of the samples; null for given structures")
+    n_samples: int | None = Field(
+        description="unique, valid structures requested for each composition; null for given ones"
+    )
+    n_relaxed: int | None = Field(
+        description="limit on relaxed structures of each composition; null: all were relaxed"
+    )
     reference_phases: int = Field(
         description="number of reference phases; 0: 'novel' only refers to the training structures"
     )

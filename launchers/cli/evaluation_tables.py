@@ -10,7 +10,7 @@ from rich.markup import escape
 from gan_htvs.core.statistics import Share
 from gan_htvs.core.text import join_names
 from gan_htvs.dataset.skipped import format_reasons
-from gan_htvs.evaluation.evaluation_documents import Measures, Outcome
+from gan_htvs.evaluation.evaluation_documents import METASTABLE, PERCENTS, Measures, Outcome
 from launchers.console.output import Grid, cell_text, grid_table, note, out
 
 if TYPE_CHECKING:
@@ -130,16 +130,26 @@ def _overall(report: Report) -> Grid:
             ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
             ("  mean steps, total processor time (s)", *efforts),
             *map(shares.__getitem__, RELAXED_NAMES),
+            ("  mean RMSD to the start (A)", *(cell_text(m.mean_rmsd) for m in measures)),
+            ("prototypes: different, effective", *(_diversity(m, "prototypes") for m in measures)),
+            ("space groups", *(_diversity(m, "space_groups") for m in measures)),
         ]
     names = [evaluation.proposer for evaluation in report.evaluations]
     return Grid("Samples of all compositions", ("", *names), rows)
 
 
+def _diversity(measures: Measures, of: str) -> str:
+    if measures.diversity is None:
+        return "-"
+    effective = getattr(measures.diversity, f"effective_{of}")
+    return f"{getattr(measures.diversity, of)}, {effective:.1f}"
+
+
 def _outcomes(measures: Measures) -> str:
     counts = Counter(measures.outcomes)
     holes = counts[Outcome.HOLE] + counts[Outcome.IMPLAUSIBLE]
-    others = (counts[outcome] for outcome in (Outcome.NOT_CONVERGED, Outcome.FAILED))
-    return " / ".join(map(str, (counts[Outcome.SOUND], holes, *others)))
+    failed = counts[Outcome.FAILED] + counts[Outcome.INVALID]
+    return f"{counts[Outcome.SOUND]} / {holes} / {counts[Outcome.NOT_CONVERGED]} / {failed}"
 
 
 def _stability(report: Report) -> Grid:
@@ -159,12 +169,20 @@ def _stability(report: Report) -> Grid:
         cells = ["\n".join(published) or "-"] if report.published else []
         blank = [""] * len(cells)
         within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
+        sun = "S.U.N. (MSUN)" if threshold == METASTABLE else "S.U.N."
         rows += [
             (f"stable, {within}", *(share_text(t.stable) for t in at), *cells),
-            ("  S.U.N.", *(share_text(t.sun) for t in at), *blank),
+            (f"  {sun}", *(share_text(t.sun) for t in at), *blank),
             ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), *blank),
             (),
         ]
+    measured = [evaluation.overall for evaluation in report.evaluations]
+    blank = [""] * bool(report.published)
+    for percent in PERCENTS:
+        name = f"  {percent} % of them are below" if percent else "lowest energy, meV/atom"
+        energies = [m.energy_percentiles.get(percent) for m in measured]
+        texts = ["-" if energy is None else f"{1000 * energy:.0f}" for energy in energies]
+        rows.append((name, *texts, *blank))
     return Grid("After relaxation", ("of structures sent to relaxation", *columns), rows)
 
 

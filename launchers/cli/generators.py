@@ -109,7 +109,7 @@ def evaluate(
             f"--relax {relax} exceeds --samples {samples}: only {samples} structures per "
             "composition are relaxed."
         )
-    from gan_htvs.evaluation.evaluate import EvaluationSettings
+    from gan_htvs.evaluation.sample_sets import SampleSettings
     from launchers.cli.evaluation_tables import note_shortfalls, print_report
     from launchers.local.proposer_evaluation import evaluate_checkpoint
 
@@ -120,7 +120,8 @@ def evaluate(
             campaign,
             against=against or (),
             compositions=cli.chosen_compositions(compositions, atoms_per_cell),
-            settings=EvaluationSettings(n_samples=samples, n_relaxed=relax, seed=seed),
+            sampling=SampleSettings(n_samples=samples, seed=seed),
+            n_relaxed=relax,
             n_workers=workers,
             workdir=workdir,
             on_progress=progress,

@@ -11,8 +11,14 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.properties import ENERGY_ABOVE_HULL
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.training_set import build_dataset
-from gan_htvs.evaluation.evaluate import evaluate
+from gan_htvs.evaluation.evaluation_documents import METASTABLE
 from gan_htvs.evaluation.evaluation_report import make_report
+from gan_htvs.evaluation.sample_sets import draw_samples
+from gan_htvs.evaluation.structure_evaluation import (
+    THRESHOLDS,
+    EvaluationSettings,
+    evaluate,
+)
 from gan_htvs.generator import checkpoint
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.proposers.proposer import make_proposer
@@ -24,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gan_htvs.campaign.compositions import CompositionSettings
-    from gan_htvs.evaluation.evaluate import EvaluationSettings
     from gan_htvs.evaluation.evaluation_documents import Report
+    from gan_htvs.evaluation.sample_sets import SampleSettings
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 
@@ -36,7 +42,8 @@ def evaluate_checkpoint(
     *,
     against: Sequence[str],
     compositions: Sequence[CompositionSettings],
-    settings: EvaluationSettings,
+    sampling: SampleSettings,
+    n_relaxed: int,
     n_workers: int,
     workdir: Path,
     on_progress: Callable[[str, int, int], None],
@@ -51,8 +58,10 @@ def evaluate_checkpoint(
         Names of baselines.
     compositions
         Compositions; empty: those of the campaign.
-    settings
-        Numbers of structures and seed; the other limits are those of the campaign.
+    sampling
+        Number of samples and seed; the limit on tries is that of the campaign.
+    n_relaxed
+        Number of samples of each composition that are relaxed, at most all.
     n_workers
         Number of processes for relaxations.
     workdir
@@ -95,23 +104,27 @@ def evaluate_checkpoint(
         )
     stages = campaign.funnel.windows(ENERGY_ABOVE_HULL)
     limits = {stage.max for stage in stages if stage.max is not None}
-    settings = replace(
-        settings,
-        thresholds=(*limits, 0.0) if limits else settings.thresholds,
-        max_tries_per_structure=campaign.sampling.max_tries_per_structure,
+    settings = EvaluationSettings(
+        n_relaxed=min(n_relaxed, sampling.n_samples),
+        thresholds=(*(limits | {METASTABLE}), 0.0) if limits else THRESHOLDS,
         lowest_decomposition_energy=campaign.lowest_decomposition_energy,
     )
-    needs_phases = settings.n_relaxed > 0 or campaign.references.path is not None
+    sampling = replace(sampling, max_tries_per_structure=campaign.sampling.max_tries_per_structure)
+    needs_phases = n_relaxed > 0 or campaign.references.path is not None
     phases = phases_of(campaign, by_potential=True) if needs_phases else None
     evaluations = [
         evaluate(
-            proposer,
-            campaign.target_counts,
-            oxidation_states=campaign.oxidation_states,
-            training=training,
-            held_out=held_out,
+            draw_samples(
+                proposer,
+                campaign.target_counts,
+                oxidation_states=campaign.oxidation_states,
+                settings=sampling,
+                on_progress=on_progress,
+            ),
+            phases,
+            training=training.structures(),
+            held_out=held_out.structures(),
             relaxations=relaxations,
-            phases=phases,
             settings=settings,
             on_progress=on_progress,
         )

@@ -13,10 +13,12 @@ from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.training_set import Dataset
-from gan_htvs.evaluation.evaluate import EvaluationSettings, evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation
+from gan_htvs.evaluation.sample_sets import SampleSettings, draw_samples
+from gan_htvs.evaluation.structure_evaluation import EvaluationSettings, evaluate
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.proposers.proposer import Proposer
+from gan_htvs.structures.geometry_limits import CHEMISTRY
 from gan_htvs.structures.point_cloud import encode
 from gan_htvs.structures.validity import RejectionReason
 from tests.helpers import references
@@ -65,6 +67,7 @@ class FixedRelaxations:
     """Return the given results in order."""
 
     settings = SimpleNamespace(level_of_theory=LEVEL)
+    geometry = CHEMISTRY
 
     def __init__(self, results):
         self.results = results
@@ -115,15 +118,23 @@ def dataset_of(*structures: Structure) -> Dataset:
     )
 
 
+def draw(*compositions: Counts, n_samples: int = 8, proposer: Proposer | None = None, **changes):
+    """Sample compositions of Mg-O."""
+    return draw_samples(
+        proposer or FixedProposer(MG_O),
+        compositions,
+        oxidation_states=STATES,
+        settings=SampleSettings(n_samples=n_samples, seed=3, **changes),
+    )
+
+
 def evaluate_samples(*compositions: Counts) -> Evaluation:
     """Evaluate samples without relaxing them."""
     return evaluate(
-        FixedProposer(MG_O),
-        compositions,
-        oxidation_states=STATES,
-        training=dataset_of(ZINCBLENDE),
+        draw(*compositions),
+        training=[ZINCBLENDE],
         relaxations=FixedRelaxations([]),
-        settings=EvaluationSettings(n_samples=8, n_relaxed=0, seed=3),
+        settings=EvaluationSettings(n_relaxed=0),
     )
 
 
@@ -131,11 +142,9 @@ def evaluate_samples(*compositions: Counts) -> Evaluation:
 def evaluation() -> Evaluation:
     """Evaluate both compositions, with relaxations."""
     return evaluate(
-        FixedProposer(MG_O),
-        [(1, 1), (2, 2)],
-        oxidation_states=STATES,
-        training=dataset_of(ZINCBLENDE),
-        held_out=dataset_of(CSCL, LEAD_OXIDE),
+        draw((1, 1), (2, 2)),
+        training=[ZINCBLENDE],
+        held_out=[CSCL, LEAD_OXIDE],
         relaxations=FixedRelaxations(RESULTS),
-        settings=EvaluationSettings(n_samples=8, n_relaxed=7, seed=3),
+        settings=EvaluationSettings(n_relaxed=7),
     )

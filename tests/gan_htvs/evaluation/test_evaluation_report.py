@@ -52,7 +52,7 @@ def test_report_files_are_consistent(report, tmp_path):
     assert len(rows) == sum(len(e.samples) for e in report.evaluations)
     energies = [row["decomposition_energy"] for row in rows]
     stable = [energy for energy in energies if energy and float(energy) <= 0.08]
-    assert len(stable) == sum(e.overall.thresholds[1].stable.k for e in report.evaluations)
+    assert len(stable) == sum(e.overall.thresholds[2].stable.k for e in report.evaluations)
     assert imread(figure).shape[2] in (3, 4)
 
 

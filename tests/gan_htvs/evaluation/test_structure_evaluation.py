@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.evaluation.evaluate import EvaluationSettings, evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation, Outcome
+from gan_htvs.evaluation.structure_evaluation import EvaluationSettings, evaluate
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.gan import GanProposer
@@ -17,11 +17,9 @@ from gan_htvs.structures.validity import RejectionReason
 from .conftest import (
     MG_O,
     RESULTS,
-    STATES,
     ZINCBLENDE,
-    FixedProposer,
     FixedRelaxations,
-    dataset_of,
+    draw,
     evaluate_samples,
 )
 
@@ -73,7 +71,9 @@ def test_most_stable_duplicate_is_unique(evaluation):
     assert pair(evaluation.overall.novel_relaxed) == (4, 6)
 
 
-@pytest.mark.parametrize(("threshold", "stable", "sun"), [(0.2, 6, 3), (0.08, 5, 2), (0.0, 3, 1)])
+@pytest.mark.parametrize(
+    ("threshold", "stable", "sun"), [(0.2, 6, 3), (0.1, 5, 2), (0.08, 5, 2), (0.0, 3, 1)]
+)
 def test_stable_and_sun_are_shares_of_relaxed_structures(evaluation, threshold, stable, sun):
     at = next(t for t in evaluation.overall.thresholds if t.threshold == threshold)
     assert pair(at.stable) == (stable, 10)
@@ -106,14 +106,11 @@ def test_samples_do_not_depend_on_other_compositions(evaluation):
 
 def test_number_of_relaxations_is_limited_by_the_number_of_samples(evaluation):
     few = evaluate(
-        FixedProposer(MG_O),
-        [(1, 1)],
-        oxidation_states=STATES,
-        training=dataset_of(ZINCBLENDE),
+        draw((1, 1), n_samples=2),
+        training=[ZINCBLENDE],
         relaxations=FixedRelaxations(RESULTS[:2]),
-        settings=EvaluationSettings(n_samples=2, n_relaxed=5),
     )
-    assert few.n_relaxed == few.overall.n_relaxed == 2
+    assert few.overall.n_relaxed == 2
     assert evaluation.n_relaxed == 7
 
 
@@ -128,13 +125,7 @@ def test_number_of_structures_of_each_draw(evaluation):
 @pytest.mark.parametrize(("compositions", "message"), [([(1, 2)], "MgO2"), ([], "compositions")])
 def test_impossible_composition_is_a_user_error(compositions, message):
     with pytest.raises(UserError, match=message):
-        evaluate(
-            FixedProposer(MG_O),
-            compositions,
-            oxidation_states=STATES,
-            training=dataset_of(ZINCBLENDE),
-            relaxations=FixedRelaxations([]),
-        )
+        draw(*compositions)
 
 
 def test_charge_balance_uses_decoded_atoms():
@@ -142,14 +133,12 @@ def test_charge_balance_uses_decoded_atoms():
     parameters = replace(PRESETS["paper"], width=0.05, noise_dim=8)
     untrained = GanProposer(TrainedGenerator.build(MG_O, parameters, seed=0))
     evaluation = evaluate(
-        untrained,
-        [(1, 1)],
-        oxidation_states=STATES,
-        training=dataset_of(ZINCBLENDE),
+        draw((1, 1), n_samples=3, proposer=untrained, max_tries_per_structure=80),
+        training=[ZINCBLENDE],
         relaxations=FixedRelaxations([]),
-        settings=EvaluationSettings(n_samples=3, n_relaxed=0, max_tries_per_structure=80),
+        settings=EvaluationSettings(n_relaxed=0),
     )
-    cells, rejections = untrained.read_batch((1, 1), np.random.default_rng([0, 1, 1]))
+    cells, rejections = untrained.read_batch((1, 1), np.random.default_rng([3, 1, 1]))
     n = evaluation.draws[0].tried
     assert 0 < n <= len(rejections)
     n_magnesium, n_oxygen = cells.counts[:n].T
