@@ -60,11 +60,14 @@ class Dataset:
     labels
         Origin of each structure: its prototype, or file and row.
     energies_above_hull
-        (n,) eV/atom, or None if unknown.
+        (n,) eV/atom, NaN where unknown; None if all are unknown.
     skipped
         Structures of the source that were skipped.
     notes
         What was changed when structures of the source were read, by label.
+    n_found
+        Number of structures that a campaign found, the last ones; see
+        :mod:`gan_htvs.dataset.enlarging`. Their labels are the ids of candidates.
     """
 
     system: ChemicalSystem
@@ -74,6 +77,7 @@ class Dataset:
     energies_above_hull: NDArray[np.float64] | None = None
     skipped: Skipped = field(default_factory=Skipped)
     notes: Mapping[str, str] = field(default_factory=dict)
+    n_found: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,12 +95,16 @@ class Dataset:
     def boltzmann_weights(self, scale: float) -> NDArray[np.float64] | None:
         """Return the weights exp(-energy above hull / ``scale``), ``scale`` in eV/atom.
 
-        None, for equal weights, if ``scale`` is 0 or the energies are unknown.
+        None, for equal weights, if ``scale`` is 0 or all energies are unknown. Single structures of
+        unknown energy have the weight of the highest known one.
         """
         if self.energies_above_hull is None or not scale:
             return None
+        energies = np.nan_to_num(
+            self.energies_above_hull, nan=float(np.nanmax(self.energies_above_hull))
+        )
         # Weights must be finite and positive, as exp(600) and exp(-600) still are.
-        return np.exp(-np.clip(self.energies_above_hull / scale, -600.0, 600.0))
+        return np.exp(-np.clip(energies / scale, -600.0, 600.0))
 
     def split(self, held_out: float) -> tuple[Dataset, Dataset]:
         """Split into a training set and a held-out fraction, chosen by content.
@@ -114,9 +122,10 @@ class Dataset:
             if is_held_out[members].all():
                 is_held_out[members[fraction[members].argmax()]] = False
         training, test = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-        return self._subset(training), self._subset(test)
+        return self.subset(training), self.subset(test)
 
-    def _subset(self, indices: NDArray[np.int64]) -> Dataset:
+    def subset(self, indices: NDArray[np.int64]) -> Dataset:
+        """Return the structures with these indices, in their order."""
         energies = self.energies_above_hull
         return replace(
             self,
@@ -132,13 +141,17 @@ class Dataset:
         return [structure for structure in decoded if isinstance(structure, Structure)]
 
     def as_document(self) -> dict[str, Any]:
-        """Return system, images and labels as a document of some hundred kB."""
+        """Return system, images, energies and labels as a document of some hundred kB."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=self.images, counts=self.counts)
+        arrays = {"images": self.images, "counts": self.counts}
+        if self.energies_above_hull is not None:
+            arrays["energies_above_hull"] = self.energies_above_hull
+        np.savez_compressed(buffer, **arrays)
         return {
             "hash": self.hash,
             "caps": list(self.system.caps.items()),  # a mapping would lose the order of the rows
             "labels": list(self.labels),
+            "n_found": self.n_found,
             "arrays": base64.b64encode(buffer.getvalue()).decode(),
         }
 
@@ -148,8 +161,10 @@ class Dataset:
         buffer = io.BytesIO(base64.b64decode(document["arrays"]))
         with np.load(buffer, allow_pickle=False) as arrays:
             images, counts = arrays["images"], arrays["counts"]
+            energies = arrays.get("energies_above_hull")
         system = ChemicalSystem(caps=dict(document["caps"]))
-        return cls(system, images, counts, tuple(document["labels"]))
+        labels = tuple(document["labels"])
+        return cls(system, images, counts, labels, energies, n_found=document["n_found"])
 
     @property
     def source_notes(self) -> list[str]:

@@ -259,12 +259,29 @@ class TrainingState(Training):
         parameters: TrainingParameters,
         seed: int,
         device: torch.device | None = None,
+        start: TrainedGenerator | None = None,
     ) -> TrainingState:
-        """Initialize the networks; the same seed gives the same weights on every device."""
+        """Initialize the networks; the same seed gives the same weights on every device.
+
+        Generator and classifier have the weights of ``start``, if given. Files have no critic.
+
+        Raises
+        ------
+        UserError
+            If ``start`` is of another system or has other parameters.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             networks = untrained_networks(system, parameters)
             networks["critic"] = Critic(system, parameters)
+        if start is not None:
+            same = list(start.system.caps.items()) == list(system.caps.items())
+            if not same or start.parameters != parameters:
+                raise UserError(
+                    f"generator {start.sha256[:12]}: has another chemical system or other "
+                    "parameters than the training; continue with those of the generator."
+                )
+            networks.load_state_dict(start.networks.state_dict(), strict=False)
         networks.train().to(device)
         betas = (parameters.beta1, parameters.beta2)
         return cls(

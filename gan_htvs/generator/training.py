@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.generator.augmentation import TrainingImages
-from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
+from gan_htvs.generator.checkpoint import TrainingState
 from gan_htvs.generator.frameworks import TrainingFrameworks, coverage_loss
 from gan_htvs.generator.losses import classifier_loss, set_critic_gradient
 from gan_htvs.generator.processor import Processor
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.core.chemical_system import ChemicalSystem
+    from gan_htvs.generator.checkpoint import TrainedGenerator
     from gan_htvs.generator.frameworks import FrameworkGenerator
     from gan_htvs.generator.networks import Classifier, Critic
     from gan_htvs.generator.presets import TrainingParameters
@@ -55,6 +56,7 @@ def train(
     max_seconds: float | None = None,
     conditions: NDArray[np.integer] | None = None,
     weights: ArrayLike | None = None,
+    start: TrainedGenerator | None = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     checkpoint_path: Path | None = None,
@@ -88,6 +90,9 @@ def train(
     weights
         (n,): weight of each image within its composition or, in ``tuned``, its numbers of sites;
         equal by default.
+    start
+        Generator with whose weights the training begins, of the same system and parameters; None:
+        random weights.
     device, precision
         See :meth:`Processor.choose`.
     checkpoint_path
@@ -111,9 +116,9 @@ def train(
         If the arrays do not fit ``system``.
     """
     processor = Processor.choose(device, precision)
-    state = TrainingState.fresh(system, parameters, seed, processor.device)
+    state = TrainingState.fresh(system, parameters, seed, processor.device, start)
     trainer = _trainer(state, images, counts, weights, conditions, processor)
-    fingerprint = _fingerprint(trainer.data, conditions, state)
+    fingerprint = _fingerprint(trainer.data, conditions, state, start)
     if checkpoint_path is not None and checkpoint_path.exists():
         state.load(checkpoint_path, fingerprint)
         if state.steps > max_steps:
@@ -369,6 +374,7 @@ def _fingerprint(
     data: TrainingImages | TrainingFrameworks,
     conditions: NDArray[np.integer] | None,
     state: TrainingState,
+    start: TrainedGenerator | None,
 ) -> str:
     """Hash all inputs that determine a training, except its length."""
     tensors = (data.images, data.counts, data.probabilities)
@@ -379,4 +385,5 @@ def _fingerprint(
         list(state.system.caps.items()),
         repr(state.parameters),
         state.seed,
+        *([] if start is None else [start.content_sha256]),
     )

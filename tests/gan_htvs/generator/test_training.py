@@ -16,7 +16,12 @@ import torch
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.generator.augmentation import TrainingImages
-from gan_htvs.generator.checkpoint import TrainingState, deserialize, serialize
+from gan_htvs.generator.checkpoint import (
+    TrainedGenerator,
+    TrainingState,
+    deserialize,
+    serialize,
+)
 from gan_htvs.generator.networks import expected_presence
 from gan_htvs.generator.presets import PRESETS, TrainingParameters
 from gan_htvs.generator.processor import Processor
@@ -25,8 +30,6 @@ from gan_htvs.generator.training import Trainer, train
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
-
-    from gan_htvs.generator.checkpoint import TrainedGenerator
 
 V_O = ChemicalSystem(caps={"V": 2, "O": 5})
 TINY = replace(PRESETS["paper"], width=0.05, noise_dim=8, batch_size=8, critic_steps=2)
@@ -304,6 +307,24 @@ def test_max_steps_below_the_state_is_a_user_error(
     assert run(max_steps=3).steps == run(max_steps=3).steps == 3
     with pytest.raises(UserError, match=r"generator\.max_steps is 2"):
         run(max_steps=2)
+
+
+@pytest.mark.parametrize("parameters", [TINY, TUNED], ids=["paper", "tuned"])
+def test_training_starts_from_a_generator(
+    images: np.ndarray, counts: np.ndarray, parameters: TrainingParameters, tmp_path: Path
+) -> None:
+    run = partial(train, images, counts, V_O, parameters, seed=0)
+    first = run(max_steps=2)
+    path = tmp_path / "training.safetensors"
+    unchanged = run(max_steps=0, start=first, checkpoint_path=path)
+    assert unchanged.steps == 0
+    assert weights(unchanged).equal(weights(first))
+    assert not weights(run(max_steps=1, start=first)).equal(weights(first))
+    with pytest.raises(UserError, match="another training"):
+        run(max_steps=1, checkpoint_path=path)
+    other = TrainedGenerator.build(V_O, replace(parameters, width=0.03), seed=0)
+    with pytest.raises(UserError, match="other parameters"):
+        run(max_steps=1, start=other)
 
 
 def test_time_limit_stops_and_seed_determines_a_training(
