@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobflow import Flow, Job, Maker
 
@@ -16,14 +16,15 @@ from flows.engines.atomate2_settings import load_settings
 from flows.naming import name_by_content
 from flows.prescreen import PrescreenMaker
 from flows.references import ReferencesMaker
-from flows.routing import label, route
+from flows.rounds import RoundMaker
+from flows.routing import jobs_of, label, route
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
-from gan_htvs.core.stages import ProposerName
+from gan_htvs.core.stages import ProposerName, Step
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from jobflow import OutputReference
 
@@ -73,6 +74,15 @@ def band_gap_maker_of(engines: EngineSettings) -> BandGapMaker | None:
     return GpawBandGapMaker(settings=engines.band_gap)
 
 
+class Round(NamedTuple):
+    """The flows of one round of sampling."""
+
+    training: Flow | None
+    """Training on what the earlier rounds found; None in the first round."""
+    screens: dict[str, Flow]
+    """Jobs up to the selection, by composition."""
+
+
 @dataclass
 class CampaignMaker(Maker):
     """Search all compositions of a campaign, in one flow.
@@ -87,6 +97,8 @@ class CampaignMaker(Maker):
         Name of the flow.
     train_maker
         Trains the generator; None: no proposer needs one.
+    round_maker
+        Trains it further after each round but the last.
     composition_maker
         Searches one composition.
 
@@ -106,6 +118,7 @@ class CampaignMaker(Maker):
 
     name: str = "campaign"
     train_maker: TrainMaker | None = field(default_factory=TrainMaker)
+    round_maker: RoundMaker = field(default_factory=RoundMaker)
     composition_maker: CompositionMaker = field(default_factory=CompositionMaker)
 
     @classmethod
@@ -132,6 +145,11 @@ class CampaignMaker(Maker):
             geometry=campaign.geometry,
             accept_incomplete=engines.band_gap.accept_incomplete,
         )
+        # Without effect on the samples, and thus on the uuids of their jobs, if all are kept.
+        best_of: dict[str, Any] = {}
+        if sampling.best_of > 1:
+            energies = prescreen.relaxing(engines) if prescreen else engines.potential
+            best_of = {"best_of": sampling.best_of, "potential": energies}
         sample_makers = [
             SampleMaker(
                 proposer=proposer,
@@ -142,17 +160,24 @@ class CampaignMaker(Maker):
                 max_tries_per_structure=sampling.max_tries_per_structure,
                 campaign=campaign.name,
                 geometry=campaign.geometry,
-                best_of=sampling.best_of,
-                potential=prescreen.relaxing(engines) if prescreen else engines.potential,
+                **best_of,
                 skip_known=sampling.skip_known,
             )
             for proposer in sampling.proposers
         ]
+        generator = campaign.generator
         return cls(
             name=campaign.name,
             train_maker=TrainMaker.of(campaign) if needs_generator else None,
+            round_maker=RoundMaker(
+                train_maker=TrainMaker.of(campaign),
+                steps=generator.round_steps,
+                max_energy_above_hull=generator.round_max_energy_above_hull,
+                max_structures=generator.round_max_structures,
+            ),
             composition_maker=CompositionMaker(
                 n_structures=sampling.structures_per_composition,
+                n_rounds=generator.rounds,
                 sample_makers=sample_makers,
                 prescreen_maker=prescreen_maker,
                 candidate_maker=CandidateMaker(
@@ -181,22 +206,67 @@ class CampaignMaker(Maker):
             If reference phases are missing.
         """
         parts = self.shared_parts(campaign)
-        checkpoint, screening, confirming = self.screening_inputs(parts)
-        compositions = {
-            composition: self.composition_maker.make(
-                composition,
-                checkpoint,
-                references=parts["references"].output,
-                prescreen_references=screening,
-                confirming_references=confirming,
-            )
-            for composition in compositions_of(campaign)
+        work: list[Job | Flow] = [*parts.values()]
+        screens: dict[str, Flow] = {}
+        for training, screens in self.rounds(compositions_of(campaign), parts):
+            work += [*([training] if training else []), *screens.values()]
+        # The selection of the last round has the survivors of all rounds.
+        candidate_maker, references = self.composition_maker.candidate_maker, parts["references"]
+        evaluations = {
+            composition: candidate_maker.make_all(flow.output, references.output)
+            for composition, flow in screens.items()
         }
         return Flow(
-            [*parts.values(), *compositions.values()],
-            output={composition: flow.output for composition, flow in compositions.items()},
+            [*work, *evaluations.values()],
+            output={composition: part.output for composition, part in evaluations.items()},
             name=self.name,
         )
+
+    def rounds(
+        self,
+        compositions: Sequence[str],
+        parts: Mapping[str, Job | Flow],
+        finish: Callable[[Flow], Flow] = lambda flow: flow,
+    ) -> Iterator[Round]:
+        """Yield the flows of each round.
+
+        Parameters
+        ----------
+        compositions
+            Cell formulas.
+        parts
+            Parts that they share, see :meth:`shared_parts`.
+        finish
+            Called with each flow before the flows that depend on it are made.
+        """
+        checkpoint, references, confirming = self.screening_inputs(parts)
+        screens: dict[str, Flow] = {}
+        for number in range(1, self.composition_maker.n_rounds + 1):
+            training = None
+            if number > 1:
+                prescreens = [
+                    screen_job.output.proposals
+                    for flow in screens.values()
+                    for screen_job in jobs_of(flow)
+                    if screen_job.metadata["step"] == Step.PRESCREEN
+                ]
+                train_job = self.round_maker.make(number, checkpoint, prescreens)
+                training = finish(Flow([train_job], output=train_job.output, name=train_job.name))
+                checkpoint = training.output
+            screens = {
+                composition: finish(
+                    self.composition_maker.screen(
+                        composition,
+                        checkpoint,
+                        references=references,
+                        confirming_references=confirming,
+                        number=number,
+                        earlier=screens[composition].output if screens else None,
+                    )
+                )
+                for composition in compositions
+            }
+            yield Round(training, screens)
 
     def shared_parts(self, campaign: Campaign) -> dict[str, Job | Flow]:
         """Make the parts that do not depend on a composition.
@@ -290,13 +360,11 @@ class CampaignFlows:
         relaxing = self.shared["references"].jobs[:-1]
         return relaxing[0].output if relaxing else {}
 
-    def screen(self, composition: str) -> Flow:
-        """Make the jobs of one composition up to the selection."""
-        checkpoint, references, confirming = self._maker.screening_inputs(self.shared)
-        flow = self._maker.composition_maker.screen(
-            composition, checkpoint, references=references, confirming_references=confirming
-        )
-        return self._own(flow)
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """The rounds of sampling, with the jobs of each composition up to the selection."""
+        compositions = compositions_of(self.campaign)
+        return list(self._maker.rounds(compositions, self.shared, self._own))
 
     def candidates(self, survivors: Sequence[Proposal]) -> Flow:
         """Make one flow that evaluates the given survivors."""

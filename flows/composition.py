@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Maker, OutputReference
@@ -11,11 +11,14 @@ from pymatgen.core import Composition
 from flows.candidate import CandidateMaker
 from flows.prescreen import PrescreenMaker, SelectMaker
 from flows.sample import SampleMaker
+from gan_htvs.campaign.model import structures_in_round
 from gan_htvs.core.errors import UserError
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
     from jobflow import Job
+
+    from gan_htvs.core.candidate import Screened
 
 
 @dataclass
@@ -28,6 +31,9 @@ class CompositionMaker(Maker):
         Name of the flow, before the composition.
     n_structures
         Structures to sample from each proposer.
+    n_rounds
+        Rounds of sampling, over which the structures of the generator are divided; the other
+        proposers sample in the first round.
     sample_makers
         One for each proposer.
     prescreen_maker
@@ -49,6 +55,7 @@ class CompositionMaker(Maker):
 
     name: str = "composition"
     n_structures: int = 300
+    n_rounds: int = 1
     sample_makers: list[SampleMaker] = field(default_factory=lambda: [SampleMaker()])
     prescreen_maker: PrescreenMaker | None = field(default_factory=PrescreenMaker)
     select_maker: SelectMaker = field(default_factory=SelectMaker)
@@ -61,8 +68,10 @@ class CompositionMaker(Maker):
         *,
         references: ReferenceSet | OutputReference | None = None,
         confirming_references: ReferenceSet | OutputReference | None = None,
+        number: int = 1,
+        earlier: Screened | OutputReference | None = None,
     ) -> Flow:
-        """Make the jobs up to the selection, a static graph.
+        """Make the jobs of one round up to the selection, a static graph.
 
         Parameters
         ----------
@@ -72,6 +81,10 @@ class CompositionMaker(Maker):
             Output of a :class:`~flows.train.TrainMaker`; None: the generator of the package.
         references, confirming_references
             Reference phases at the levels of theory of the potentials of the prescreen.
+        number
+            Number of the round, from 1.
+        earlier
+            Selection of the previous round, to which that of this round adds.
 
         Returns
         -------
@@ -89,12 +102,16 @@ class CompositionMaker(Maker):
         jobs: list[Job] = []
         batches: list[Any] = []
         for maker in self.sample_makers:
+            n_structures = self.n_in_round(maker, number)
+            if not n_structures:
+                continue
             generated = checkpoint if maker.needs_checkpoint else None
-            sample_job = maker.make(composition, self.n_structures, generated)
+            in_round = replace(maker, round_number=number)
+            sample_job = in_round.make(composition, n_structures, generated)
             jobs.append(sample_job)
             batches += [
-                sample_job.output.batches[number]
-                for number in range(maker.n_batches(self.n_structures))
+                sample_job.output.batches[position]
+                for position in range(maker.n_batches(n_structures))
             ]
         if self.prescreen_maker is not None:
             screen_jobs = [
@@ -103,9 +120,17 @@ class CompositionMaker(Maker):
             ]
             jobs += screen_jobs
             batches = [screen_job.output.proposals for screen_job in screen_jobs]
+        if earlier is not None:
+            batches.insert(0, earlier.proposals)
         select_job = self.select_maker.make(batches)
-        name = f"{self.name} {composition}"
+        name = f"{self.name} {composition}" + (f", round {number}" if self.n_rounds > 1 else "")
         return Flow([*jobs, select_job], output=select_job.output, name=name)
+
+    def n_in_round(self, maker: SampleMaker, number: int) -> int:
+        """Return the number of structures that a proposer samples in a round, from 1."""
+        if not maker.needs_checkpoint:
+            return self.n_structures if number == 1 else 0
+        return structures_in_round(self.n_structures, self.n_rounds, number)
 
     def make(
         self,
@@ -121,7 +146,7 @@ class CompositionMaker(Maker):
         Parameters
         ----------
         composition, checkpoint, confirming_references
-            As for :meth:`screen`.
+            As for :meth:`screen`; there is only one round.
         references
             Reference phases at the level of theory of the candidates.
         prescreen_references

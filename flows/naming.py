@@ -33,6 +33,10 @@ WITHOUT_EFFECT = frozenset(
         "polling_seconds",
         "precision",
         "previous",
+        "round_max_energy_above_hull",
+        "round_max_structures",
+        "round_steps",
+        "rounds",
         "routing",
         "window",
         *PARALLEL_TAGS,
@@ -40,7 +44,7 @@ WITHOUT_EFFECT = frozenset(
 )
 """Fields that do not change what a job computes: where it runs, limits of its time and work, which
 later runs may raise, durations of earlier runs, and stages, because documents are built with the
-current stages."""
+current stages. The settings of later rounds have no effect on the first training."""
 
 FILES = frozenset({"checkpoint", "path"})
 """Fields with the path of a file, ignored if its ``sha256`` is given too."""

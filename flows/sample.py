@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import ProposerName, Step
 from gan_htvs.dataset.training_set import Dataset
-from gan_htvs.generator.checkpoint import load
+from gan_htvs.generator.checkpoint import load, load_output
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.single_points import single_point_energies
 from gan_htvs.proposers.proposer import make_proposer
@@ -46,6 +45,7 @@ class Sample(Document):
     )
     proposals: list[Proposal] = Field(description="in the order in which they were sampled")
     batch_size: int = Field(description="structures in each of ``batches``")
+    skipped: str | None = Field(None, description="why nothing was sampled, in a later round")
     requested: int
     tried: int = Field(description="raw samples, including rejected ones")
     acceptance: float
@@ -81,6 +81,8 @@ class SampleMaker(Maker):
         Limit on raw samples per requested structure; the job then ends with fewer structures.
     campaign
         Name of the campaign, which is part of the ids of the structures.
+    round_number
+        Number of the round of sampling, from 1.
     geometry
         Limits for the structures.
     best_of
@@ -108,6 +110,7 @@ class SampleMaker(Maker):
     batch_size: int = 100
     max_tries_per_structure: int = 200
     campaign: str = ""
+    round_number: int = 1
     geometry: GeometryLimits = field(default_factory=GeometryLimits)
     best_of: int = 1
     potential: PotentialSettings = field(default_factory=PotentialSettings)
@@ -179,6 +182,8 @@ class SampleMaker(Maker):
         self, composition: str, n_structures: int, checkpoint: dict[str, Any] | None
     ) -> Sample:
         """Propose structures, remove overlaps, check them, and remove duplicates."""
+        if checkpoint is not None and checkpoint.get("stopped") is not None:
+            return self._nothing(composition, n_structures, checkpoint["stopped"])
         trained = self._generator(checkpoint)
         system = self.system if trained is None else trained.system
         if system is None:
@@ -213,6 +218,7 @@ class SampleMaker(Maker):
                 proposer=self.proposer,
                 requested_composition=composition,
                 index=accepted.index,
+                round=self.round_number,
                 stream=stream,
                 checkpoint=trained and trained.file_sha256,
                 seed=self.seed,
@@ -234,6 +240,22 @@ class SampleMaker(Maker):
             exhausted=sampled.exhausted,
         )
 
+    def _nothing(self, composition: str, n_structures: int, reason: str) -> Sample:
+        """Return the sample of a round that is not needed."""
+        return Sample(
+            composition=composition,
+            proposer=self.proposer,
+            stream=content_hash("no sample", self.campaign, composition, self.round_number),
+            proposals=[],
+            batch_size=self.batch_size,
+            skipped=reason,
+            requested=n_structures,
+            tried=0,
+            acceptance=0.0,
+            rejections={},
+            exhausted=False,
+        )
+
     @property
     def _best_of(self) -> BestOf | None:
         if self.best_of == 1:
@@ -253,5 +275,4 @@ class SampleMaker(Maker):
             return None
         if checkpoint is None:
             return load(SHIPPED_GENERATOR, system=self.system)
-        weights = base64.b64decode(checkpoint["weights"])
-        return load(weights, expected_sha256=checkpoint["sha256"], system=self.system)
+        return load_output(checkpoint, system=self.system)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jobflow import Job, Maker, job
 
+from flows.naming import WITHOUT_EFFECT
 from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs import __version__
@@ -117,7 +118,7 @@ class TrainMaker(Maker):
             self.system.elements,  # the order of the rows, which a mapping does not keep
             self.system,
             self.oxidation_states,
-            self.generator.model_copy(update={"device": "auto", "precision": "auto"}),
+            self.generator.model_dump(exclude=WITHOUT_EFFECT),
             dataset.hash,
             __version__,
         )
@@ -129,7 +130,7 @@ class TrainMaker(Maker):
                 on_progress=curves,
                 on_resume=lambda resumed: curves(*resumed.history),
             )
-        return _output(trained.to_bytes(), trained, dataset)
+        return output_of(trained.to_bytes(), trained, dataset)
 
     def _load_checkpoint(self, path: Path) -> dict[str, Any]:
         checkpoint = read_bytes(path)
@@ -138,7 +139,7 @@ class TrainMaker(Maker):
         with suppress(UserError):  # sampling does not need the training structures
             dataset = self.training_set()
         is_same = dataset is not None and dataset.hash == trained.dataset
-        return _output(checkpoint, trained, dataset if is_same else None)
+        return output_of(checkpoint, trained, dataset if is_same else None)
 
     def training_set(self) -> Dataset:
         """Build the dataset, without the structures that are held out."""
@@ -154,25 +155,34 @@ class TrainMaker(Maker):
         state: Path,
         on_progress: Progress,
         on_resume: Callable[[TrainingState], None],
+        start: TrainedGenerator | None = None,
+        max_steps: int | None = None,
     ) -> TrainedGenerator:
         """Train in this process; ``state`` is the file from which an interrupted training resumes.
 
         A published preset conditions its generator on every charge-balanced composition within the
-        caps (C_gen of the paper), so that compositions can be added to a campaign later.
+        caps (C_gen of the paper), so that compositions can be added to a campaign later. With
+        ``start``, the training begins with the weights of this generator and has its parameters.
+        ``max_steps`` replaces the number of steps in the settings.
         """
         settings = self.generator
-        parameters = training_parameters(settings.preset, settings.overrides)
+        parameters = (
+            start.parameters
+            if start is not None
+            else training_parameters(settings.preset, settings.overrides)
+        )
         with memory_shortage_as_user_error(parameters):
             trained = train(
                 dataset.images,
                 dataset.counts,
                 self.system,
                 parameters,
-                max_steps=settings.max_steps,
+                max_steps=settings.max_steps if max_steps is None else max_steps,
                 max_seconds=settings.max_seconds,
                 seed=settings.seed,
                 weights=dataset.boltzmann_weights(parameters.energy_scale),
                 conditions=np.array(list(self.system.compositions(self.oxidation_states))),
+                start=start,
                 device=settings.device,
                 precision=settings.precision,
                 checkpoint_path=state,
@@ -183,9 +193,10 @@ class TrainMaker(Maker):
         return trained
 
 
-def _output(
+def output_of(
     checkpoint: bytes, trained: TrainedGenerator, dataset: Dataset | None
 ) -> dict[str, Any]:
+    """Return the output of a training job."""
     return {
         "sha256": hashlib.sha256(checkpoint).hexdigest(),
         "weights": base64.b64encode(checkpoint).decode(),

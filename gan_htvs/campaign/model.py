@@ -54,6 +54,12 @@ def generator_file(name: Path) -> Path:
     return SHIPPED_GENERATOR if name == SHIPPED else name
 
 
+def structures_in_round(n_structures: int, n_rounds: int, number: int) -> int:
+    """Return the part of round ``number``, from 1; the first rounds have the remainder."""
+    whole, remainder = divmod(n_structures, n_rounds)
+    return whole + (number <= remainder)
+
+
 class DatasetSettings(Settings):
     """Source of the training structures."""
 
@@ -118,6 +124,25 @@ class GeneratorSettings(Settings):
         ge=-MAX_SEED,
         le=MAX_SEED,
         description="random seed of weights, batches and noise of the training",
+    )
+    rounds: PositiveInt = Field(
+        1,
+        description="rounds of sampling; after each round, the generator is trained on the "
+        "structures that were found, see docs/generator.md. Each round samples an equal part of "
+        "`structures_per_composition`, and the other proposers take part in the first",
+    )
+    round_steps: PositiveInt = Field(
+        1000, description="number of training steps of the generator after each round"
+    )
+    round_max_energy_above_hull: PositiveFloat = Field(
+        0.3,
+        description="largest energy above hull of relaxed structures that join the training set "
+        "after a round, at the level of theory of the prescreen, eV/atom",
+    )
+    round_max_structures: PositiveInt = Field(
+        4000,
+        description="upper bound on the training set of a round, at least `dataset.max_structures`;"
+        " the highest structures of the most common frameworks are dropped",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="device of the training; 'auto': a GPU if available"
@@ -403,6 +428,34 @@ class Campaign(Settings):
             raise ValueError(
                 f"pourbaix: null has no conditions for stage {stage.name!r}; remove the stages "
                 f"with property {POURBAIX!r} from stages, or remove this line"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_are_possible(self) -> Campaign:
+        rounds, sampling = self.generator.rounds, self.sampling
+        if rounds == 1:
+            return self
+        if ProposerName.GAN not in sampling.proposers:
+            raise ValueError(
+                f"generator.rounds ({rounds}) needs the proposer 'gan'; add it to "
+                "sampling.proposers, or set generator.rounds to 1"
+            )
+        if self.prescreen is None:
+            raise ValueError(
+                f"generator.rounds ({rounds}) needs the relaxations of the prescreen; remove the "
+                "line prescreen: null, or set generator.rounds to 1"
+            )
+        if rounds > sampling.structures_per_composition:
+            raise ValueError(
+                f"generator.rounds ({rounds}) must not exceed sampling.structures_per_composition "
+                f"({sampling.structures_per_composition})"
+            )
+        largest, source = self.generator.round_max_structures, self.dataset.max_structures
+        if largest < source:
+            raise ValueError(
+                f"generator.round_max_structures ({largest}) must not be below "
+                f"dataset.max_structures ({source})"
             )
         return self
 

@@ -33,6 +33,9 @@ class Origin(Document):
     proposer: ProposerName | Literal["reference_phase", "user"]
     requested_composition: str = Field(description="requested cell formula")
     index: int = Field(description="number of the raw sample, or of the reference phase")
+    round: int | None = Field(
+        None, description="round of sampling, from 1; None: not sampled, see `generator.rounds`"
+    )
     stream: str | None = Field(
         None, description="content hash of the settings that determine the sequence of samples"
     )

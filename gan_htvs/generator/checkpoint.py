@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -230,6 +231,14 @@ def load(
             "new generator."
         )
     return trained
+
+
+def load_output(
+    output: Mapping[str, Any], *, system: ChemicalSystem | None = None
+) -> TrainedGenerator:
+    """Read the generator in the output of a training job, which has its weights in base64."""
+    weights = base64.b64decode(output["weights"])
+    return load(weights, expected_sha256=output["sha256"], system=system)
 
 
 @dataclass(kw_only=True)

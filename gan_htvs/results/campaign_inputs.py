@@ -28,8 +28,8 @@ class CampaignInputs(NamedTuple):
     references
         Reference set that most candidates were compared with; None if no candidate was compared.
     n_training
-        Number of training structures of its generator; None if unknown, or if there are several
-        generators.
+        Number of training structures of its generator, before the first round; None if unknown, or
+        if there are several generators.
     source_notes
         Sentences on files and structures of the user that were skipped, or changed when read, for
         the training sets of all its generators.
@@ -82,14 +82,25 @@ def read_inputs(
 def _dataset_summaries(
     outputs: Store, candidates: Sequence[Mapping[str, Any]], owners: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return a summary of the training set of each generator; empty if it is unknown."""
+    """Return a summary of the first training set of each generator; empty if it is unknown."""
     checkpoints = {row["origin"].get("checkpoint") for row in candidates} - {None}
+    later_rounds = outputs.query(
+        {"output.sha256": {"$in": sorted(checkpoints)}, "output.first": {"$exists": True}},
+        ["output.sha256", "output.first"],
+    )
+    for document in list(later_rounds):
+        checkpoints.discard(document["output"]["sha256"])
+        checkpoints.add(document["output"]["first"])
     used = [
         {"output.sha256": {"$in": sorted(checkpoints)}},
         {"metadata.campaign": {"$in": [*owners]}},
     ]
     training = outputs.query(
-        {"metadata.step": Step.TRAIN.value, "$or": used},
+        {
+            "metadata.step": Step.TRAIN.value,
+            "output.first": {"$exists": False},
+            "$or": used,
+        },
         ["completed_at", "output.sha256", "output.dataset"],
     )
     # A checkpoint that a campaign uses without training may have an output without dataset.

@@ -15,6 +15,7 @@ from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
 from gan_htvs.results.caveats import caveats_of, caveats_of_campaign
 from gan_htvs.results.funnel import PUBLISHED_COLUMN
+from gan_htvs.results.rounds import Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ def render_report(
     ranked: Sequence[Candidate],
     when: datetime,
     source_notes: Sequence[str] = (),
+    rounds: Rounds | None = None,
 ) -> str:
     """Return the report as HTML.
 
@@ -72,6 +74,8 @@ def render_report(
         Time at which the data were read, UTC.
     source_notes
         Sentences on structures of the user that were skipped, or changed when read.
+    rounds
+        Rounds of sampling; None or without counts: there is only one.
     """
     environment = Environment(
         loader=PackageLoader("gan_htvs.results"),
@@ -88,6 +92,7 @@ def render_report(
         campaign=campaign,
         funnel=funnel,
         source_notes=source_notes,
+        rounds=rounds or Rounds(),
         published_column=PUBLISHED_COLUMN,
         levels=f"{energy} energies, {band_gap if campaign.computes_gaps else 'no'} gaps",
         figures={name: figure_data_uri(figure) for name, figure in figures.items()},

@@ -41,6 +41,7 @@ SUMMARY_FIELDS = (
     "total_magnetization",
     "properties",
     "origin.proposer",
+    "origin.round",
     "origin.label",
     "origin.requested_composition",
     "energy_above_hull",

@@ -21,6 +21,7 @@ from launchers.console.output import (
     grid_table,
     note,
     out,
+    rounds_grid,
 )
 from launchers.console.quantities import counted
 from launchers.launchpad.samples import longest_samples
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gan_htvs.core.candidate import PrescreenVerdict
     from gan_htvs.prescreen.summary import PrescreenSummary
     from gan_htvs.results.funnel import Funnel
+    from gan_htvs.results.rounds import Rounds
     from launchers.console.output import Cell
     from launchers.launchpad.database import Databases
 
@@ -70,6 +72,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     print_funnel(campaign, results.funnel)
     for sentence in results.inputs.source_notes:
         note(sentence)
+    print_rounds(results.rounds)
     print_prescreen(campaign, list(results.prescreened.values()))
     print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:
@@ -120,6 +123,14 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
         note(f"{funnel.caveat} {fix}")
     if funnel.p1_note is not None:
         out.print(funnel.p1_note)
+
+
+def print_rounds(rounds: Rounds) -> None:
+    """Print what each round of sampling found, if there are several, and why they ended."""
+    if rounds.counts:
+        out.print(grid_table(rounds_grid(rounds)))
+    if rounds.stopped is not None:
+        note(rounds.stopped)
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.dataset.training_set import Dataset
     from gan_htvs.results.funnel import Funnel
+    from gan_htvs.results.rounds import Rounds
     from launchers.monitor.findings import Finding
 
 PLAIN_WIDTH = 200
@@ -65,6 +66,7 @@ COLUMNS = (
     Column("space group\nat 0.1 A", "symmetry.symbol", 140),
     Column("space group\nat 0.01 A", "tight_symmetry.symbol", 200),
     Column("origin", "origin.proposer", 90),
+    Column("round", "origin.round", FILES_ONLY),
     Column("E_hull\neV/atom", "energy_above_hull"),
     Column("E_decomp\neV/atom", "decomposition_energy", 150),
     Column("Pourbaix\neV/atom", "pourbaix.minimum"),
@@ -250,6 +252,16 @@ def grid_table(grid: Grid) -> Table:
     if grid.n_more:
         table.caption = f"and {grid.n_more} more; use --json for all"
     return table
+
+
+def rounds_grid(rounds: Rounds) -> Grid:
+    """Return the table of the rounds of sampling."""
+    head = ("round", "training structures", "sampled", "survived the prescreen", "new crystals")
+    rows = [
+        (one.number, one.n_training, one.n_sampled, one.n_survivors, one.n_new)
+        for one in rounds.counts
+    ]
+    return Grid("Rounds", head, rows)
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:

@@ -163,23 +163,31 @@ class Feeder:
     def _plan(self) -> tuple[Backlog, list[str | Chunk]]:
         """Return the backlog, and the units that can be queued as keys (stage one) and chunks."""
         units, name = self.units, self.campaign.name
-        keys = [*units.shared, *units.compositions]
+        keys = {*units.shared, *units.trainings, *units.compositions}
         stored = self.databases.stored(keys)
-        queued = self.launchpad.queued(set(keys) - stored)
-        missing = [key for key in keys if key not in stored | queued]
-        shared = [key for key in missing if key in units.shared]
-        compositions = [key for key in missing if key not in units.shared]
-        can_start = units.shared.keys() <= stored
-        bounded = [*units.chunks(self.databases), *(compositions if can_start else ())]
+        queued = self.launchpad.queued(keys - stored)
+        done = stored | queued
+        ready: list[str | Chunk] = [key for key in units.shared if key not in done]
+        bounded: list[str | Chunk] = [*units.chunks(self.databases)]
+        waiting: list[str] = []
+        needed = {*units.shared}
+        for training, compositions in units.open_rounds(stored, self.databases):
+            if training is not None:
+                if training not in done:
+                    (ready if needed <= stored else waiting).append(training)
+                needed.add(training)
+            missing = [key for key in compositions if key not in done]
+            (bounded if needed <= stored else waiting).extend(missing)
+            needed |= {*compositions}
         bound = workflows_at_once_of(self.databases, name)
         room = max(0, bound - self.launchpad.n_open_workflows(name))
-        ready = [*shared, *bounded[:room]]
+        ready += bounded[:room]
         open_candidates = self.launchpad.candidates(name, except_states=ENDED_STATES)
         backlog = Backlog(
             queued=len(queued) + len(open_candidates),
             ready=len(ready),
             later=len(bounded[room:]),
-            waiting=0 if can_start else len(compositions),
+            waiting=len(waiting),
         )
         return backlog, ready
 

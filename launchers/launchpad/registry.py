@@ -35,6 +35,11 @@ EXTENDABLE = (
 )
 """Settings that may change between two runs of a campaign."""
 
+FIXED_BY_ROUNDS = (
+    *("compositions", "max_atoms", "sampling.proposers", "sampling.structures_per_composition"),
+    "sampling.max_tries_per_structure",
+)
+"""Those that may not with several rounds of sampling, as later rounds learn from all structures."""
 
 WORKFLOWS_AT_ONCE = 20
 """Default maximum number of unfinished workflows of a campaign on the launchpad.
@@ -106,6 +111,8 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
     before = read_stored_campaign(existing).model_dump(mode="json")
     for setting in _differences(before, campaign.model_dump(mode="json")):
         may_change = f"{setting}.".startswith(tuple(f"{allowed}." for allowed in EXTENDABLE))
+        if campaign.generator.rounds > 1 and setting in FIXED_BY_ROUNDS:
+            may_change = False
         if may_change and extend:
             continue
         fix = "submit it with --extend" if may_change else "restore the setting"

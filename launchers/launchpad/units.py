@@ -1,6 +1,7 @@
 """Divide a campaign into small workflows with unique keys, which prevent queueing them twice.
 
 Stage one consists of references, training, and the jobs of each composition up to the selection.
+With several rounds of sampling, each further round has a training and the jobs of each composition.
 Stage two is built from stored selections and references; each of its workflows evaluates at most
 ``CHUNK`` candidates.
 """
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobflow import Flow, Job
 from jobflow.core.reference import find_and_resolve_references
 from maggma.utils import grouper
 
-from flows.campaign import CampaignFlows, compositions_of
+from flows.campaign import CampaignFlows
 from flows.proposals import own_proposals
 from flows.references import reference_survivors
 from gan_htvs.core.candidate import Screened
@@ -24,6 +26,8 @@ from gan_htvs.core.hashing import content_uuid
 from gan_htvs.core.stages import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.candidate import Proposal
     from launchers.launchpad.database import Databases
@@ -55,6 +59,14 @@ class Unit:
 def as_flow(part: Job | Flow) -> Flow:
     """Return a flow unchanged, or a flow that contains only this job."""
     return part if isinstance(part, Flow) else Flow([part], name=part.name)
+
+
+class RoundUnits(NamedTuple):
+    """Keys of the units of one round of sampling."""
+
+    training: str | None
+    """Key of the training on what the earlier rounds found; None in the first round."""
+    compositions: list[str]
 
 
 class Chunk(NamedTuple):
@@ -92,9 +104,26 @@ class CampaignUnits:
         return [self.campaign.name, *self.shared]
 
     @cached_property
+    def rounds(self) -> list[RoundUnits]:
+        """The units of each round of sampling."""
+        return [
+            RoundUnits(
+                None if training is None else str(training.output.uuid),
+                [str(flow.output.uuid) for flow in screens.values()],
+            )
+            for training, screens in self.flows.rounds
+        ]
+
+    @cached_property
+    def trainings(self) -> dict[str, Flow]:
+        """Flow of the training of each round after the first, by uuid of the training."""
+        trainings = (training for training, _ in self.flows.rounds if training is not None)
+        return {str(training.output.uuid): training for training in trainings}
+
+    @cached_property
     def compositions(self) -> dict[str, Flow]:
-        """Flow of each composition up to the selection, by uuid of the selection."""
-        flows = [self.flows.screen(formula) for formula in compositions_of(self.campaign)]
+        """Flow of each composition and round up to the selection, by uuid of the selection."""
+        flows = (flow for _, screens in self.flows.rounds for flow in screens.values())
         return {str(flow.output.uuid): flow for flow in flows}
 
     def unit(self, part: str | Chunk, databases: Databases) -> Unit:
@@ -105,7 +134,21 @@ class CampaignUnits:
             return Unit(key, self.flows.candidates(self.survivors(part, databases)), name)
         if part in self.shared:
             return Unit(part, self.shared[part], releases=part)
-        return Unit(part, self.compositions[part], releases=name)
+        flows = self.trainings if part in self.trainings else self.compositions
+        return Unit(part, flows[part], releases=name)
+
+    def open_rounds(self, stored: Collection[str], databases: Databases) -> list[RoundUnits]:
+        """Return the rounds up to the first one whose training found nothing new.
+
+        ``stored`` are the keys of the units with a stored output.
+        """
+        trainings = [number.training for number in self.rounds if number.training in stored]
+        if not trainings:
+            return self.rounds
+        with databases.store("outputs", key="uuid") as outputs:
+            query = {"uuid": {"$in": trainings}, "output.stopped": {"$ne": None}}
+            stopped = {document["uuid"] for document in outputs.query(query, ["uuid"])}
+        return list(takewhile(lambda one: one.training not in stopped, self.rounds))
 
     def chunks(self, databases: Databases) -> list[Chunk]:
         """Return the survivors and reference phases without a verdict and without a gate job.

@@ -83,7 +83,7 @@ def run_campaign(
         ensure_indexes(databases)
         _recover(campaign, databases, feeder, recovery)
         began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
-        max_steps = campaign.generator.max_steps
+        generator = campaign.generator
         shared = feeder.units.shared
         stored = databases.stored(shared)
         references = ReferenceProgress(
@@ -97,11 +97,13 @@ def run_campaign(
             for job in launchpad.jobs(owners, states=["RUNNING"], steps=[Step.TRAIN]):
                 entry = latest_entry(Path(job.launch["launch_dir"])) if job.launch else None
                 if entry is not None:
-                    step = int(entry["step"])
+                    step, is_first = int(entry["step"]), job.owner in shared
+                    max_steps = generator.max_steps if is_first else generator.round_steps
                     progress("training steps", step, max_steps, format_losses(entry))
 
         _work(recovery, pool, feeder.feed, show)
-        failed = launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"])
+        failed = launchpad.jobs(list(shared), states=["FIZZLED"])
+        failed += launchpad.jobs([campaign.name], states=["FIZZLED"], steps=[Step.TRAIN])
         if failed and (missing := feeder.backlog().missing):
             reason = "; ".join(f"{job.name}: {job.error}" for job in failed)
             raise UserError(

@@ -150,6 +150,7 @@ def _lines(history: History) -> Iterator[Line]:
     candidate, relaxation, origin = history.candidate, history.relaxation, history.candidate.origin
     relaxed = history.relaxed or (relaxation.relaxed if relaxation else None)
     sample = _text(", sample {} of seed {}", origin.index, origin.seed)
+    sample += _text(", round {}", origin.round)
     displacement = _text("moved an atom by up to {:.2f} A", origin.max_displacement)
     yield "stage", candidate.stage
     yield "reason", candidate.reason or ""

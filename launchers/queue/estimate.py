@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from operator import attrgetter
 from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,7 +131,7 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     )
     units = CampaignUnits(campaign)
     stored = databases.stored(units.shared)
-    flows = units.shared | units.compositions
+    flows = units.shared | units.trainings | units.compositions
     parts = [(jobs_of(flow), 1.0, "") for key, flow in flows.items() if key not in stored]
     n_compositions = len(campaign.target_counts)
     for candidate_jobs, gap_jobs in _evaluations(campaign, units):
@@ -242,9 +242,10 @@ def _engine(step: Step, category: Category, campaign: Campaign) -> Any:
             return engines.band_gap.name
         case Step.PRESCREEN if campaign.prescreen is not None:
             names = tuple(potential.name for potential in campaign.prescreen.potentials(engines))
-            n_structures = campaign.sampling.structures_per_composition
+            sampling = campaign.sampling
+            n_structures = ceil(sampling.structures_per_composition / campaign.generator.rounds)
             return names, n_structures / ceil(n_structures / campaign.sampling.batch_size)
-        case Step.TRAIN if campaign.generator.checkpoint is None:
+        case Step.TRAIN if campaign.generator.checkpoint is None or campaign.generator.rounds > 1:
             return campaign.generator
     return None
 
@@ -259,8 +260,11 @@ def _measured_seconds(step: Step, engine: Any) -> float | None:
             per_structure = PRESCREEN_SECONDS.get(potentials)
             return per_structure and per_structure * batch_size
         case Step.TRAIN, generator if generator is not None:
-            seconds = generator.max_steps * TRAINING_SECONDS_PER_STEP[generator.preset]
-            return min(seconds, generator.max_seconds or seconds)
+            first = generator.max_steps if generator.checkpoint is None else 0
+            steps = (first, *[generator.round_steps] * (generator.rounds - 1))
+            per_step = TRAINING_SECONDS_PER_STEP[generator.preset]
+            longest = generator.max_seconds or inf
+            return mean(min(n * per_step, longest) for n in steps)
         case _:
             return MEASURED.get((step, engine))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, islice, zip_longest
@@ -27,6 +27,7 @@ from gan_htvs.results.plots import (
     draw_hull,
     draw_pourbaix,
 )
+from gan_htvs.results.rounds import ROUND_FIELDS, Rounds, read_rounds
 from gan_htvs.results.store import CandidateStore
 from launchers.launchpad.registry import owners_of, registered
 
@@ -53,6 +54,7 @@ class Results:
     campaign: Campaign
     rows: list[dict[str, Any]]
     inputs: CampaignInputs
+    rounds: Rounds = field(default_factory=Rounds)
 
     @property
     def funnel(self) -> Funnel:
@@ -86,12 +88,13 @@ def read_results(databases: Databases, name: str | None) -> Results:
     """
     campaign = registered(databases, name)
     owners = owners_of(databases, campaign.name)
-    fields = {*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *INPUT_FIELDS}
+    fields = {*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *INPUT_FIELDS, *ROUND_FIELDS}
     fields |= {*campaign.funnel.fields}
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
-        return Results(campaign, rows, read_inputs(outputs, campaign, rows, owners))
+        inputs = read_inputs(outputs, campaign, rows, owners)
+        return Results(campaign, rows, inputs, read_rounds(outputs, campaign, rows))
 
 
 def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
@@ -211,4 +214,5 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
         best,
         datetime.now(UTC),
         results.inputs.source_notes,
+        results.rounds,
     )

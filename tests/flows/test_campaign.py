@@ -7,7 +7,7 @@ import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 
-from flows.campaign import CampaignFlows, CampaignMaker, compositions_of
+from flows.campaign import CampaignFlows, CampaignMaker
 from flows.routing import jobs_of
 from gan_htvs.core.candidate import Screened, Verdict
 from gan_htvs.core.document import decode
@@ -106,7 +106,8 @@ def test_band_gaps_of_queued_campaigns_have_content_uuids():
 
 def uuids(campaign) -> set[str]:
     parts = CampaignFlows(campaign)
-    flows = [*parts.shared.values(), *map(parts.screen, compositions_of(campaign))]
+    screens = (flow for _, screens in parts.rounds for flow in screens.values())
+    flows = [*parts.shared.values(), *screens]
     return {job.uuid for flow in flows for job in jobs_of(flow)}
 
 
@@ -131,15 +132,15 @@ def test_added_composition_or_proposer_keeps_existing_uuids():
 @pytest.mark.parametrize(("n_structures", "n_batches"), [(100, 1), (120, 2), (300, 3)])
 def test_composition_has_one_sample_and_one_selection_job(n_structures, n_batches):
     sampling = {"proposers": ["random"], "structures_per_composition": n_structures}
-    names = [job.name for job in CampaignFlows(mg_o(sampling=sampling)).screen("Mg2O2").jobs]
+    ((_, screens),) = CampaignFlows(mg_o(sampling=sampling)).rounds
+    names = [job.name for job in screens["Mg2O2"].jobs]
     assert names == ["sample Mg2O2 random", *["prescreen"] * n_batches, "select"]
 
 
 def test_every_job_has_owner_step_and_worker():
     parts = CampaignFlows(mg_o())
-    jobs = [
-        job for flow in (*parts.shared.values(), parts.screen("Mg2O2")) for job in jobs_of(flow)
-    ]
+    ((_, screens),) = parts.rounds
+    jobs = [job for flow in (*parts.shared.values(), *screens.values()) for job in jobs_of(flow)]
     for job in jobs:
         assert {"campaign", "step", "worker"} <= job.metadata.keys()
         assert job.config.manager_config["_priority"] > 0 or job.metadata["step"] == "propose"

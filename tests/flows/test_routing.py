@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.campaign import CampaignFlows, compositions_of
+from flows.campaign import CampaignFlows
 from flows.routing import PRIORITY, categories_of, jobs_of
 from gan_htvs.campaign.routing import Category
 from gan_htvs.core.stages import Step
@@ -19,9 +19,9 @@ def campaign_of(engines, proposers, routing):
 def parts_of(campaign):
     """Return all flows of a campaign, with one survivor that is not relaxed yet."""
     flows = CampaignFlows(campaign)
-    screens = [flows.screen(composition) for composition in compositions_of(campaign)]
+    ((_, screens),) = flows.rounds
     survivors = [proposal("a", rocksalt())]
-    return [*flows.shared.values(), *screens, flows.candidates(survivors)]
+    return [*flows.shared.values(), *screens.values(), flows.candidates(survivors)]
 
 
 @pytest.mark.parametrize("proposers", [["gan"], ["random"]])
@@ -40,7 +40,9 @@ def test_later_steps_have_higher_priority_and_references_the_highest():
     for shared in flows.shared.values():
         for job in jobs_of(shared):
             assert job.config.manager_config["_priority"] >= PRIORITY[Step.REFERENCES]
-    priorities = [job.config.manager_config["_priority"] for job in jobs_of(flows.screen("Mg2O2"))]
+    ((_, screens),) = flows.rounds
+    jobs = jobs_of(screens["Mg2O2"])
+    priorities = [job.config.manager_config["_priority"] for job in jobs]
     assert priorities == sorted(priorities)
     survivor = proposal("a", rocksalt())
     for job in jobs_of(flows.candidates([survivor])):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class TrainingSets:
     """Training sets of the generators of each campaign, as stored by training jobs.
 
+    The training set of a generator of a later round is that of the first round, because the other
+    structures were found by the campaign.
+
     Parameters
     ----------
     outputs
@@ -28,25 +31,33 @@ class TrainingSets:
     Attributes
     ----------
     checkpoints
-        sha256 of the generator checkpoints of each campaign, and whether their training set is
-        stored. It may be stored later than the candidates that are compared with it.
+        sha256 of the generators of the first round of each campaign, and whether their training set
+        is stored. It may be stored later than the candidates that are compared with it.
     """
 
     def __init__(self, outputs: Store, candidates: Store) -> None:
+        trainings = {"metadata.step": Step.TRAIN.value}
         documents = outputs.query(
-            {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
+            trainings | {"output.training_set": {"$ne": None}, "output.first": {"$exists": False}},
             ["output.sha256", "output.training_set"],
         )
         self._sets: dict[str, dict[str, Any]] = {
             document["output"]["sha256"]: document["output"]["training_set"]
             for document in documents
         }
+        later = outputs.query(
+            trainings | {"output.first": {"$exists": True}}, ["output.sha256", "output.first"]
+        )
+        self._first: dict[str, str] = {
+            document["output"]["sha256"]: document["output"]["first"] for document in later
+        }
         self._unpacked: dict[str, dict[str, list[tuple[str, Structure]]]] = {}
         self.checkpoints: dict[str, dict[str, bool]] = {}
         for campaign in candidates.distinct("campaign"):
             used = candidates.distinct("origin.checkpoint", {"campaign": campaign})
+            first = {self._first.get(checkpoint, checkpoint) for checkpoint in filter(None, used)}
             self.checkpoints[campaign] = {
-                checkpoint: checkpoint in self._sets for checkpoint in sorted(filter(None, used))
+                checkpoint: checkpoint in self._sets for checkpoint in sorted(first)
             }
 
     def get(self, campaign: str, formula: str) -> TrainingSet | None:

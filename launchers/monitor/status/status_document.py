@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.stages import Step
 from gan_htvs.results.funnel import Funnel
+from gan_htvs.results.rounds import Rounds
 from launchers.launchpad.jobs import ACTIVE_STATES, HELD_STATES
 from launchers.monitor.findings import Finding
 
@@ -113,6 +114,7 @@ class CampaignStatus(StatusDocument):
     source_notes: tuple[str, ...] = Field(
         (), description="files and structures that were skipped, or changed when read"
     )
+    rounds: Rounds = Field(Rounds(), description="rounds of sampling, if there are several")
     funnel: Funnel
     jobs: tuple[JobCount, ...]
     workers: tuple[WorkingHost, ...]

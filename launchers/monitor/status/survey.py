@@ -10,6 +10,7 @@ from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stor
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
 from gan_htvs.results.campaign_inputs import INPUT_FIELDS, read_inputs
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
+from gan_htvs.results.rounds import ROUND_FIELDS, read_rounds
 from launchers.launchpad.jobs import as_utc, last_update, owned_by
 from launchers.launchpad.registry import registrations
 from launchers.launchpad.samples import longest_samples
@@ -71,10 +72,11 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
     groups = _group_jobs(launchpad, owners, now)
     query = {"campaign": campaign.name}
     fields = {*CANDIDATE_FIELDS, *campaign.funnel.fields, *INPUT_FIELDS}
-    fields |= {"last_updated", "missing_property"}
+    fields |= {"last_updated", "missing_property", *ROUND_FIELDS}
     candidates = list(launchpad.db.candidates.find(query, sorted(fields)))
     with databases.store("outputs", key="uuid") as outputs:
         inputs = read_inputs(outputs, campaign, candidates, owners)
+        rounds = read_rounds(outputs, campaign, candidates)
     began_on = min((as_utc(group["began"]) for group in groups), default=None)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
     updates = [as_utc(doc["last_updated"]) for doc in candidates if doc.get("last_updated")]
@@ -84,11 +86,12 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> docum
         name=campaign.name,
         n_requested=campaign.n_structures,
         began_on=began_on,
-        n_not_proposed=n_not_proposed,
+        n_not_proposed=n_not_proposed + rounds.n_skipped,
         n_evaluated=len(times),
         built_on=max(updates, default=None),
         n_unbuilt=max(n_verdicts - n_built, 0),
         source_notes=inputs.source_notes,
+        rounds=rounds,
         funnel=measure_funnel(
             candidates,
             campaign,

@@ -12,7 +12,14 @@ from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 
-from launchers.console.output import Grid, findings_table, funnel_table, grid_table, out
+from launchers.console.output import (
+    Grid,
+    findings_table,
+    funnel_table,
+    grid_table,
+    out,
+    rounds_grid,
+)
 from launchers.console.quantities import clock, counted, span
 
 if TYPE_CHECKING:
@@ -110,8 +117,12 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
         yield status.funnel.caveat
     if status.funnel.p1_note is not None:
         yield status.funnel.p1_note
+    if status.rounds.stopped is not None:
+        yield escape(status.rounds.stopped)
     yield _as_of(status)
     yield ""
+    if status.rounds.counts:
+        yield grid_table(rounds_grid(status.rounds))
     yield from map(grid_table, grids(status))
     if status.findings:
         yield findings_table(status.findings)
