@@ -1,0 +1,250 @@
+"""Rediscovery: how many crystals that are not in the training set are found by samples.
+
+Kim et al., ACS Cent. Sci. 2020, 6, 1412, find 40 % of the metastable V-O crystals of another study
+(iMatGen: Noh et al., Matter 2019, 1, 1370) in their samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from gan_htvs.core.document import Document
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.statistics import Share
+from gan_htvs.evaluation.evaluation_documents import StoredStructure
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
+from gan_htvs.structures.matching import StructureIndex, UniqueStructures
+from gan_htvs.thermodynamics.assessment import check_relaxation
+from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pymatgen.core import Structure
+
+    from gan_htvs.potentials.relaxation import Relaxations
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+WINDOW = 0.2
+"""Largest energy above hull of the targets, eV/atom."""
+
+NOT_SOUND = "the relaxation failed, did not converge or broke the crystal apart"
+OUTSIDE = "further above the hull"
+TRAINING = "in the training set"
+DUPLICATE = "matches a more stable target"
+
+
+class Target(Document):
+    """Crystal to be found."""
+
+    label: str = Field(description="file, or file and row")
+    formula: str = Field(description="reduced formula")
+    decomposition_energy: float = Field(description="relative to the hull, eV/atom")
+    structure: StoredStructure = Field(description="after relaxation")
+
+
+class RediscoveryTargets(Document):
+    """Crystals to be found, and why others are no targets."""
+
+    window: float = Field(description="largest energy above hull, eV/atom")
+    level_of_theory: str
+    n_given: int = Field(description="structures that were relaxed")
+    skipped: dict[str, int] = Field(description="number of structures by reason")
+    targets: list[Target] = Field(description="most stable first")
+
+
+class PublishedRediscovery(Document):
+    """Published share of crystals that were found."""
+
+    chemsys: str
+    share: float
+    label: str
+    window: float = Field(description="largest energy above hull, eV/atom")
+    level_of_theory: str
+    source: str
+
+
+PUBLISHED_REDISCOVERY = PublishedRediscovery(
+    chemsys="O-V",
+    share=0.4,
+    label="V-O crystals of iMatGen",
+    window=0.2,
+    level_of_theory="DFT (PBE+U)",
+    source="Kim et al., ACS Cent. Sci. 2020, 6, 1412",
+)
+
+
+class FormulaRediscovery(Document):
+    """Targets of one reduced formula that were found, whatever the size of the cells."""
+
+    formula: str
+    n_samples: int = Field(description="samples of this formula")
+    as_generated: Share = Field(description="targets that match a sample before relaxation")
+    relaxed: Share = Field(description="targets that match a relaxed sample")
+
+
+class Rediscovery(Document):
+    """Targets that are found by samples."""
+
+    n_samples: int
+    n_relaxed: int = Field(description="sound relaxed samples")
+    as_generated: Share = Field(description="targets that match a sample before relaxation")
+    relaxed: Share = Field(description="targets that match a relaxed sample")
+    sampled_as_generated: Share = Field(description="the same for the sampled formulas only")
+    sampled_relaxed: Share = Field(description="the same for the sampled formulas only")
+    formulas: list[FormulaRediscovery] = Field(description="all formulas of targets")
+    found_as_generated: tuple[int, ...] = Field(description="positions of these targets")
+    found_relaxed: tuple[int, ...] = Field(description="positions of these targets")
+    published: PublishedRediscovery | None = Field(description="only for V-O")
+
+
+def rediscovery_targets(
+    structures: Mapping[str, Structure],
+    references: ReferenceSet,
+    relaxations: Relaxations,
+    *,
+    training: Iterable[Structure] = (),
+    window: float = WINDOW,
+    geometry: GeometryLimits = CHEMISTRY,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> RediscoveryTargets:
+    """Relax structures, and keep the unique ones near the hull that are not known.
+
+    Parameters
+    ----------
+    structures
+        Structures by label.
+    references
+        Reference energies of the same potential.
+    relaxations
+        Potential, and cache of relaxations.
+    training
+        Known structures. A target matches none of them, as given and after relaxation.
+    window
+        Largest energy above hull, eV/atom.
+    geometry
+        Limits of the relaxed structures; by default those of the elements.
+    on_progress
+        Called with the number of relaxed structures and the total.
+
+    Raises
+    ------
+    UserError
+        If an element has no reference phase, the potential fails, or no structure is a target.
+    """
+    references.fractions(structure.composition for structure in structures.values())
+    results = relaxations.relax(list(structures.values()), on_progress=on_progress)
+    skipped: Counter[str] = Counter()
+    near: list[tuple[float, str, Structure]] = []
+    for (label, given), relaxed in zip(structures.items(), results, strict=True):
+        if relaxed is None or check_relaxation(relaxed, geometry) is not None:
+            skipped[NOT_SOUND] += 1
+            continue
+        energy = references.decomposition_energy(
+            relaxed.structure.composition, relaxed.energy_per_atom
+        )
+        lowest = lowest_plausible(None, references.uncovered(relaxed.structure.composition))
+        if implausible_reason(energy, lowest) is not None:
+            skipped[NOT_SOUND] += 1
+        elif energy > window:
+            skipped[OUTSIDE] += 1
+        else:
+            near.append((energy, label, given))
+    crystals = {
+        label: relaxed.structure
+        for label, relaxed in zip(structures, results, strict=True)
+        if relaxed is not None
+    }
+    known, unique = StructureIndex(training), UniqueStructures()
+    targets = []
+    for energy, label, given in sorted(near, key=lambda row: row[0]):
+        crystal = crystals[label]
+        if known.first(given) is not None or known.first(crystal) is not None:
+            skipped[TRAINING] += 1
+        elif not unique.add(crystal):
+            skipped[DUPLICATE] += 1
+        else:
+            formula = crystal.composition.reduced_formula
+            targets.append(
+                Target(label=label, formula=formula, decomposition_energy=energy, structure=crystal)
+            )
+    if not targets:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.items())
+        raise UserError(
+            f"rediscovery: none of the {len(structures)} structures is a target within "
+            f"{window:g} eV/atom ({reasons}); give others or a wider window."
+        )
+    return RediscoveryTargets(
+        window=window,
+        level_of_theory=references.level_of_theory,
+        n_given=len(structures),
+        skipped=dict(skipped),
+        targets=targets,
+    )
+
+
+def rediscovery(
+    samples: Sequence[Structure],
+    targets: RediscoveryTargets,
+    *,
+    relaxed: Sequence[Structure] = (),
+) -> Rediscovery:
+    """Count the targets that match a sample before relaxation, and a relaxed one.
+
+    Structures match as in :mod:`gan_htvs.structures.matching`: primitive cells with scaled volumes,
+    so that cells of any size of one reduced formula are compared.
+
+    Parameters
+    ----------
+    samples
+        Valid samples before relaxation.
+    targets
+        Crystals to be found.
+    relaxed
+        Relaxed samples; empty: none were relaxed.
+
+    Examples
+    --------
+    >>> rediscovery(samples, targets, relaxed=relaxed).relaxed.value  # doctest: +SKIP
+    0.15
+    """
+    index = StructureIndex(target.structure for target in targets.targets)
+    found_as_generated, found_relaxed = (
+        {i for structure in structures for i in index.positions(structure)}
+        for structures in (samples, relaxed)
+    )
+    formulas = [target.formula for target in targets.targets]
+    sampled = Counter(structure.composition.reduced_formula for structure in samples)
+
+    def share(found: set[int], among: Iterable[str]) -> Share:
+        chosen = set(among)
+        return Share(
+            k=sum(formulas[i] in chosen for i in found),
+            n=sum(formula in chosen for formula in formulas),
+        )
+
+    elements = {el.symbol for target in targets.targets for el in target.structure.elements}
+    is_published = elements == set(PUBLISHED_REDISCOVERY.chemsys.split("-"))
+    return Rediscovery(
+        n_samples=len(samples),
+        n_relaxed=len(relaxed),
+        as_generated=share(found_as_generated, formulas),
+        relaxed=share(found_relaxed, formulas),
+        sampled_as_generated=share(found_as_generated, sampled),
+        sampled_relaxed=share(found_relaxed, sampled),
+        formulas=[
+            FormulaRediscovery(
+                formula=formula,
+                n_samples=sampled[formula],
+                as_generated=share(found_as_generated, [formula]),
+                relaxed=share(found_relaxed, [formula]),
+            )
+            for formula in sorted(set(formulas))
+        ],
+        found_as_generated=tuple(sorted(found_as_generated)),
+        found_relaxed=tuple(sorted(found_relaxed)),
+        published=PUBLISHED_REDISCOVERY if is_published else None,
+    )
