@@ -40,6 +40,7 @@ def run(tmp_path):
 def test_all_examples_are_tested():
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
+        "evaluate.py",
         "own_structures.py",
         "query.py",
         "sample.py",
@@ -71,6 +72,15 @@ def test_sample(run, tmp_path):
     output = run("sample.py").splitlines()
     structures = [Structure.from_file(tmp_path / f"{line.split()[0]}.cif") for line in output]
     assert [structure.formula for structure in structures] == ["Mg1 Mn2 O4"] * 10
+
+
+def test_evaluate(run):
+    output = run("evaluate.py")
+    energies = [float(value) for value in re.findall(r"sound (-?[\d.]+) eV/atom", output)]
+    assert energies == pytest.approx([0, 0.12, 0.65, 0.12], abs=0.03)
+    assert output.count("novel: True") == 3
+    assert "within 0.2 eV/atom: stable 3/4, S.U.N. 1" in output
+    assert "prototypes: 3" in output
 
 
 def test_stability(run):

@@ -35,7 +35,7 @@ SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
 """Relaxed Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
 
 
-def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
+def read_array(path: Path, system: ChemicalSystem, field: str = "dataset.path") -> Iterator[Sample]:
     """Read the unit cells of an array file; supercells yield a rejection reason.
 
     Parameters
@@ -46,6 +46,8 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
         dataset`` also contain ``labels``, ``energy_above_hull`` and ``metadata``.
     system
         Elements and caps of the rows.
+    field
+        Setting or option that names the file, for error messages.
 
     Raises
     ------
@@ -53,29 +55,33 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
         If the file is missing, has another format, shape or chemical system, or contains values
         that are not finite.
     """
-    arrays, caps = _load(path)
+    arrays, caps = _load(path, field)
     images = arrays["images"]
     expected = (CELL_ROWS + system.max_atoms, 3)
     use_caps = "set chemical_system.caps to those of the file or use another source"
     if caps is not None and caps != list(system.caps.items()):
         stored, expected_caps = format_caps(caps), format_caps(system.caps.items())
-        raise _error(path, f"contains structures of {stored}, not of {expected_caps}", use_caps)
+        raise _error(
+            path, field, f"contains structures of {stored}, not of {expected_caps}", use_caps
+        )
     if images.shape[1:] != expected or not len(images):
         problem = f"'images' has the shape {images.shape}, but the caps of {system.chemsys} need"
-        raise _error(path, f"{problem} (n, {expected[0]}, {expected[1]})", use_caps)
+        raise _error(path, field, f"{problem} (n, {expected[0]}, {expected[1]})", use_caps)
     for name in {"images", "energy_above_hull"} & set(arrays):
         if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
-            raise _error(path, f"{name!r} contains values that are not finite numbers")
+            raise _error(path, field, f"{name!r} contains values that are not finite numbers")
     default = PUBLISHED_UNIT_CELLS if len(images) == PUBLISHED_ROWS else len(images)
     n_unique = int(arrays.get("n_unique", default))
     if not 1 <= n_unique <= len(images):
         problem = f"n_unique is {n_unique}, but the file has {len(images)} images"
-        raise _error(path, problem, f"set it to the number of unit cells, 1 to {len(images)}")
+        raise _error(
+            path, field, problem, f"set it to the number of unit cells, 1 to {len(images)}"
+        )
     for name in {"labels", "energy_above_hull"} & set(arrays):
         shape = arrays[name].shape
         if len(shape) != 1 or shape[0] < n_unique:
             problem = f"{name!r} has the shape {shape}, but the file has {n_unique} structures"
-            raise _error(path, problem)
+            raise _error(path, field, problem)
     labels = arrays.get("labels", [f"{path.name} row {row}" for row in range(n_unique)])
     decoded = decode(images[:n_unique].astype(np.float64), system).to_structures()
     energies = arrays.get("energy_above_hull")
@@ -84,22 +90,22 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
     yield from repeat(Sample(None, SCRAMBLED), len(images) - n_unique)
 
 
-def _load(path: Path) -> tuple[dict[str, NDArray], list[tuple[str, int]] | None]:
+def _load(path: Path, field: str) -> tuple[dict[str, NDArray], list[tuple[str, int]] | None]:
     """Read the arrays of a file, including images, and its caps, if stored."""
     try:
         loaded = np.load(path, allow_pickle=False)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"dataset.path {path}: cannot read the array file: {reason}.") from error
+        raise UserError(f"{field} {path}: cannot read the array file: {reason}.") from error
     except Exception as error:  # NumPy raises many types for other files
         fix = "give a .npz file with 'images' or a .npy file"
-        raise _error(path, "not an array file", fix) from error
+        raise _error(path, field, "not an array file", fix) from error
     if isinstance(loaded, np.ndarray):
         return {"images": loaded}, None
     with loaded:
         if "images" not in loaded:
             names = ", ".join(map(repr, loaded.files)) or "nothing"
-            raise _error(path, f"has no array 'images', only {names}", "rename the array")
+            raise _error(path, field, f"has no array 'images', only {names}", "rename the array")
         try:
             arrays = {name: loaded[name] for name in loaded.files}
             int(arrays.get("n_unique", 0))
@@ -109,9 +115,9 @@ def _load(path: Path) -> tuple[dict[str, NDArray], list[tuple[str, int]] | None]
             return arrays, [(symbol, cap) for symbol, cap in caps]
         except Exception as error:  # as above
             problem = "'images', 'n_unique' or 'metadata' is damaged or not numeric"
-            raise _error(path, problem) from error
+            raise _error(path, field, problem) from error
 
 
-def _error(path: Path, problem: str, fix: str = "export the file again") -> UserError:
-    where = "dataset.source 'shipped'" if path == SHIPPED else f"dataset.path {path}"
+def _error(path: Path, field: str, problem: str, fix: str = "export the file again") -> UserError:
+    where = "dataset.source 'shipped'" if path == SHIPPED else f"{field} {path}"
     return UserError(f"{where}: {problem}; {fix}.")

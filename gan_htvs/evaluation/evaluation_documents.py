@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import Field, PlainSerializer
-from pymatgen.core import Composition, Structure
+from pydantic import Field
+from pymatgen.core import Composition
 
 from gan_htvs.core.document import Document
 from gan_htvs.core.statistics import Share
+from gan_htvs.core.stored_structure import StoredStructure
+from gan_htvs.evaluation.rediscovery_documents import Rediscovery, RediscoveryTargets
 from gan_htvs.structures.validity import RejectionReason
-
-StoredStructure = Annotated[
-    Structure, PlainSerializer(lambda structure: structure.as_dict(verbosity=0), when_used="json")
-]
-"""Structure, serialized to JSON as the dictionary of pymatgen."""
-
 
 METASTABLE = 0.1
 """Energy above hull up to which generated structures count as stable in MatterGen and as
@@ -272,23 +267,34 @@ PUBLISHED = tuple(
 
 
 class Report(Document):
-    """Evaluations of a trained generator and its baselines."""
+    """Evaluations of a trained generator or of given structures, and of baselines."""
 
     campaign: str
-    checkpoint: str = Field(description="sha256 of the generator")
-    steps: int = Field(description="training steps of the generator")
-    training_seconds: float = Field(description="wall time of its training, s")
+    checkpoint: str | None = Field(description="sha256 of the generator; null: given structures")
+    structures: str | None = Field(None, description="content hash of given structures")
+    steps: int | None = Field(description="training steps of the generator")
+    training_seconds: float | None = Field(description="wall time of its training, s")
     dataset: str = Field(description="content hash of the dataset, before the split")
     held_out: float = Field(description="held-out share of the dataset")
     settings: str = Field(description="content hash of the campaign and the options of the report")
     versions: dict[str, str]
-    evaluations: list[Evaluation] = Field(description="the generator first")
+    evaluations: list[Evaluation] = Field(description="generator or given structures first")
     published: tuple[Published, ...] = Field((), description="only for Mg-Mn-O")
+    targets: RediscoveryTargets | None = Field(None, description="crystals to be found")
+    rediscoveries: list[Rediscovery] = Field(
+        [], description="targets that are found, for each evaluation; empty without targets"
+    )
+
+    @property
+    def source(self) -> str:
+        """Kind and hash of what is evaluated."""
+        kind = "checkpoint" if self.checkpoint else "structures"
+        return f"{kind} {(self.checkpoint or self.structures or '')[:12]}"
 
     @property
     def folder(self) -> str:
         """Name of the folder of the report, which depends on its settings."""
-        return f"evaluation-{self.checkpoint[:12]}-{self.settings[:8]}"
+        return f"evaluation-{(self.checkpoint or self.structures or '')[:12]}-{self.settings[:8]}"
 
     @property
     def is_relaxed(self) -> bool:

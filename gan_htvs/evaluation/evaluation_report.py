@@ -24,6 +24,7 @@ from gan_htvs.evaluation.evaluation_documents import (
     Report,
     Sample,
 )
+from gan_htvs.evaluation.sample_sets import SampleSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.statistics import Share
     from gan_htvs.dataset.training_set import Dataset
+    from gan_htvs.evaluation.rediscovery_documents import Rediscovery, RediscoveryTargets
     from gan_htvs.generator.checkpoint import TrainedGenerator
 
 JSON_FILE, CSV_FILE, FIGURE_FILE = "evaluation.json", "samples.csv", "evaluation.png"
@@ -53,32 +55,43 @@ BEFORE_RELAXATION = ("matched", "valid_before_declash", "valid", "unique", "nove
 
 def make_report(
     campaign: Campaign,
-    trained: TrainedGenerator,
+    source: TrainedGenerator | SampleSet,
     dataset: Dataset,
     evaluations: Sequence[Evaluation],
+    *,
+    targets: RediscoveryTargets | None = None,
+    rediscoveries: Sequence[Rediscovery] = (),
 ) -> Report:
     """Build the report of evaluations.
 
     Parameters
     ----------
-    campaign, trained, dataset
-        Campaign with the evaluated compositions, trained generator, and dataset before its split.
+    campaign, source, dataset
+        Campaign with the evaluated compositions, trained generator or given structures, and
+        dataset before its split.
     evaluations
-        One for each proposer, the generator first.
+        One for each proposer, that of ``source`` first.
+    targets, rediscoveries
+        Crystals to be found, and those found by each proposer.
     """
     same_system = set(campaign.chemical_system.elements) == set(PUBLISHED_CHEMSYS.split("-"))
     options = [(e.proposer, e.n_samples, e.n_relaxed, e.seed) for e in evaluations]
+    sought = targets and (targets.window, [target.structure for target in targets.targets])
+    trained = None if isinstance(source, SampleSet) else source
     return Report(
         campaign=campaign.name,
-        checkpoint=trained.sha256,
-        steps=trained.steps,
-        training_seconds=trained.seconds,
+        checkpoint=trained and trained.sha256,
+        structures=content_hash(source.structures) if isinstance(source, SampleSet) else None,
+        steps=trained and trained.steps,
+        training_seconds=trained and trained.seconds,
         dataset=dataset.hash,
         held_out=campaign.dataset.held_out,
-        settings=content_hash("evaluation", campaign, dataset.hash, options),
+        settings=content_hash("evaluation", campaign, dataset.hash, options, sought),
         versions=versions(),
         evaluations=list(evaluations),
         published=PUBLISHED if same_system else (),
+        targets=targets,
+        rediscoveries=list(rediscoveries),
     )
 
 
@@ -133,7 +146,7 @@ def draw_report(report: Report) -> Figure:
         _rates(rates, report.evaluations)
     else:
         _before_relaxation(figure.subplots(), report.evaluations)
-    figure.suptitle(f"{report.campaign}: checkpoint {report.checkpoint[:12]}")
+    figure.suptitle(f"{report.campaign}: {report.source}")
     return figure
 
 

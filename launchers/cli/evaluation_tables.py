@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gan_htvs.evaluation.evaluation_documents import Report
+    from gan_htvs.evaluation.rediscovery_documents import RediscoveryTargets
 
 
 MANY = 100
 """Denominator from which percentages have a decimal."""
+
+
+MOST_COMPOSITIONS = 40
+"""Number of compositions up to which each has lines of its own."""
 
 
 MOST_REASONS = 3
@@ -86,16 +91,23 @@ def note_shortfalls(report: Report) -> None:
 def print_report(report: Report, files: Sequence[Path]) -> None:
     """Print the measures of all compositions, and then of each composition."""
     first = report.evaluations[0]
+    origin = f" ({report.steps} steps)" if report.checkpoint else f" ({first.proposer})"
+    seed = "" if first.seed is None else f", seed {first.seed}"
     out.print(
-        f"[bold]{escape(report.campaign)}[/bold]: checkpoint {report.checkpoint[:12]} "
-        f"({report.steps} steps), {len(first.compositions)} compositions, seed {first.seed}; "
+        f"[bold]{escape(report.campaign)}[/bold]: {report.source}{escape(origin)}, "
+        f"{len(first.compositions)} compositions{seed}; "
         f"{first.training_structures} training structures, {first.held_out_structures} held out"
     )
     out.print(grid_table(_overall(report)))
     if report.is_relaxed:
         out.print(grid_table(_stability(report)))
-    out.print(grid_table(_by_composition(report)))
+    if report.targets:
+        out.print(grid_table(_rediscovery(report, report.targets)))
     notes = [SHARES]
+    if len(_compositions(report)) <= MOST_COMPOSITIONS:
+        out.print(grid_table(_by_composition(report)))
+    else:
+        notes.append(f"evaluation.json has the measures of all {len(_compositions(report))} cells.")
     if report.is_relaxed:
         notes += [STABILITY, *([PUBLISHED] if report.published else [])]
     out.print(" ".join(notes), soft_wrap=True)
@@ -191,12 +203,51 @@ def _by_composition(report: Report) -> Grid:
     stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
     shares = ("matched", "valid", "unique", "novel", "rediscovered")
     rows: list[tuple[str, ...]] = []
-    for row in zip(*(e.compositions for e in report.evaluations), strict=True):
-        for evaluation, measures in zip(report.evaluations, row, strict=True):
+    measured = [{m.composition: m for m in e.compositions} for e in report.evaluations]
+    for composition in _compositions(report):
+        for evaluation, by_composition in zip(report.evaluations, measured, strict=True):
+            if (measures := by_composition.get(composition)) is None:
+                continue
             values = [getattr(measures, name) for name in shares]
             for at in measures.thresholds if report.is_relaxed else ():
                 values += [at.stable, at.sun]
             fractions = (f"{value.k}/{value.n}" for value in values)
-            rows.append((measures.composition or "", evaluation.proposer, *fractions))
+            rows.append((composition or "", evaluation.proposer, *fractions))
         rows.append(())
     return Grid("By composition", ("composition", "proposer", *shares, *stability), rows)
+
+
+def _compositions(report: Report) -> list[str | None]:
+    """Return the compositions of all evaluations, each once."""
+    return list(dict.fromkeys(m.composition for e in report.evaluations for m in e.compositions))
+
+
+def _rediscovery(report: Report, targets: RediscoveryTargets) -> Grid:
+    """List the targets found by each proposer, in total and by reduced formula."""
+    found = report.rediscoveries
+    published = found[0].published
+    columns = [evaluation.proposer for evaluation in report.evaluations]
+    if published:
+        columns.append(f"published: {published.label}\n{published.source}")
+    blank = [""] * bool(published)
+    shares = {
+        "of all formulas, before relaxation": [share_text(r.as_generated) for r in found],
+        "  after relaxation": [share_text(r.relaxed) for r in found],
+        "of sampled formulas, before relaxation": [
+            share_text(r.sampled_as_generated) for r in found
+        ],
+        "  after relaxation ": [share_text(r.sampled_relaxed) for r in found],
+    }
+    rows: list[tuple[str, ...]] = [(name, *texts, *blank) for name, texts in shares.items()]
+    if published:
+        within = f"<= {1000 * published.window:g} meV/atom, {published.level_of_theory}"
+        rows[1] = (*rows[1][:-1], f"{100 * published.share:g} % ({within})")
+    rows.append(())
+    for of_formula in zip(*(r.formulas for r in found), strict=True):
+        texts = [f"{r.as_generated.k} | {r.relaxed.k} of {r.relaxed.n}" for r in of_formula]
+        rows.append((f"{of_formula[0].formula}: before | after", *texts, *blank))
+    title = (
+        f"Rediscovery of {len(targets.targets)} crystals within {1000 * targets.window:g} meV/atom "
+        f"of the hull ({targets.n_given} given)"
+    )
+    return Grid(title, ("found", *columns), rows)

@@ -63,25 +63,64 @@ def train(
 
 @cli.command(
     "evaluate model.safetensors --campaign campaign.yaml --against random symmetric substitution",
+    "evaluate structures.extxyz",
+    "evaluate shipped --rediscover published/",
     cls=SeveralValues,
 )
 def evaluate(
-    checkpoint: Annotated[
-        Path, cli.path_argument("A .safetensors file, or 'shipped'.", "CHECKPOINT")
+    source: Annotated[
+        Path,
+        cli.path_argument(
+            "A .safetensors checkpoint, 'shipped', or a file, ZIP archive or folder of structures.",
+            "SOURCE",
+        ),
     ],
     campaign: Annotated[
-        Path, cli.path_option("Campaign file of the training.", "--campaign", "-c", metavar="FILE")
+        Path,
+        cli.path_option(
+            "Campaign file; of a checkpoint, that of its training.",
+            "--campaign",
+            "-c",
+            metavar="FILE",
+        ),
     ] = Path("campaign.yaml"),
     against: Annotated[
         Words, several("Baseline proposers: random, symmetric, substitution.", "NAME")
     ] = None,
     compositions: cli.Compositions = None,
     atoms_per_cell: cli.AtomsPerCell = None,
-    samples: Annotated[int, typer.Option(min=1, help="Structures per composition.")] = 100,
+    samples: Annotated[int, typer.Option(min=1, help="Samples per composition.")] = 100,
     relax: Annotated[
-        int, typer.Option(min=0, help="Relaxed structures per composition; 0: no energies.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Relaxed structures per composition; 0: no energies; default: 20 samples of a "
+            "proposer, all given structures.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of all samples.")] = 0,
+    remove_overlaps: Annotated[
+        bool,
+        typer.Option("--remove-overlaps", help="Separate overlapping atoms of given structures."),
+    ] = False,
+    rediscover: Annotated[
+        Path | None,
+        cli.path_option(
+            "Crystals to be found: a file or folder of structures, or an array (.npz).",
+            "--rediscover",
+            metavar="PATH",
+        ),
+    ] = None,
+    window: Annotated[
+        float,
+        typer.Option(min=0, help="Largest energy above hull of crystals to be found, eV/atom."),
+    ] = 0.2,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export", help="Write samples and relaxed structures as extended XYZ and CIF (ZIP)."
+        ),
+    ] = False,
     workers: cli.Workers = cli.N_CORES,
     workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     output: Annotated[
@@ -92,43 +131,44 @@ def evaluate(
         Literal["table", "json"], typer.Option("--format", help="Output format.")
     ] = "table",
 ) -> None:
-    """Evaluate samples of a trained generator before and after relaxation.
+    """Evaluate samples of a trained generator, or structures of any origin.
 
     Before relaxation: composition match, validity, uniqueness, novelty and rediscovery of
-    held-out structures. After relaxation with the potential of the campaign: stability. The
-    report also has the published values and the baselines of --against. Writes evaluation.json,
-    samples.csv and evaluation.png. Finished relaxations are stored in the working directory; run
-    the same command to resume.
+    held-out structures. After relaxation with the potential of the campaign: stability, diversity
+    and displacements. The report also has the published values and the baselines of --against.
+    --rediscover counts the crystals near the hull, outside the training set, that are found.
+    Writes evaluation.json, samples.csv and evaluation.png. Finished relaxations are stored in the
+    working directory; run the same command to resume.
     """
     if output is not None:
         require_writable(output, "--output")
-    if output is None or relax != 0:
+    if output is None or relax != 0 or rediscover is not None:
         require_writable(workdir, "--workdir")
-    if relax > samples:
+    if relax is not None and relax > samples:
         console.note(
-            f"--relax {relax} exceeds --samples {samples}: only {samples} structures per "
-            "composition are relaxed."
+            f"--relax {relax} exceeds --samples {samples}: only {samples} samples per composition "
+            "are relaxed."
         )
     from gan_htvs.evaluation.sample_sets import SampleSettings
     from launchers.cli.evaluation_tables import note_shortfalls, print_report
-    from launchers.local.proposer_evaluation import evaluate_checkpoint
+    from launchers.local.proposer_evaluation import EvaluationOptions, evaluate_source
 
+    options = EvaluationOptions(
+        against=against or (),
+        compositions=cli.chosen_compositions(compositions, atoms_per_cell),
+        sampling=SampleSettings(n_samples=samples, seed=seed),
+        n_relaxed=relax,
+        removes_overlaps=remove_overlaps,
+        rediscover=rediscover,
+        window=window,
+    )
     terminal = console.err if form == "json" else console.out
     with console.WorkProgress(terminal) as progress:
-        report = evaluate_checkpoint(
-            checkpoint,
-            campaign,
-            against=against or (),
-            compositions=cli.chosen_compositions(compositions, atoms_per_cell),
-            sampling=SampleSettings(n_samples=samples, seed=seed),
-            n_relaxed=relax,
-            n_workers=workers,
-            workdir=workdir,
-            on_progress=progress,
+        evaluated = evaluate_source(
+            source, campaign, options, n_workers=workers, workdir=workdir, on_progress=progress
         )
-    from gan_htvs.evaluation.evaluation_report import write_report
-
-    files = write_report(report, output or workdir / report.campaign / report.folder)
+    report = evaluated.report
+    files = evaluated.write(output or workdir / report.campaign / report.folder, exports=export)
     note_shortfalls(report)
     if form == "json":
         typer.echo(report.model_dump_json(indent=1))

@@ -14,10 +14,21 @@ from gan_htvs.core import band_gap as bandgap
 from gan_htvs.core import candidate, oxidation, pourbaix_stability
 from gan_htvs.core.document import Document
 from gan_htvs.evaluation import evaluation_documents as evaluation
+from gan_htvs.evaluation import rediscovery_documents as rediscovery
 from gan_htvs.potentials import relaxer
 from gan_htvs.thermodynamics import hull, ions
 
-MODULES = (bandgap, candidate, evaluation, hull, ions, oxidation, pourbaix_stability, relaxer)
+MODULES = (
+    bandgap,
+    candidate,
+    evaluation,
+    hull,
+    ions,
+    oxidation,
+    pourbaix_stability,
+    rediscovery,
+    relaxer,
+)
 
 
 def has_float(annotation):

@@ -11,12 +11,14 @@ from gan_htvs.evaluation.rediscovery import (
     DUPLICATE,
     NOT_SOUND,
     OUTSIDE,
-    PUBLISHED_REDISCOVERY,
     TRAINING,
-    RediscoveryTargets,
-    Target,
     rediscovery,
     rediscovery_targets,
+)
+from gan_htvs.evaluation.rediscovery_documents import (
+    PUBLISHED_REDISCOVERY,
+    RediscoveryTargets,
+    Target,
 )
 from tests.helpers import MG_MN_O, references, rocksalt
 
