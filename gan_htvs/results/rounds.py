@@ -37,9 +37,10 @@ class RoundCounts:
     n_sampled: int
     n_survivors: int
     """Structures that survived the prescreen."""
-    n_new: int
+    n_new: int | None
     """Crystals among the survivors that match neither a training structure of the first round nor a
-    reference phase nor a candidate of an earlier round."""
+    reference phase nor a candidate of an earlier round; None if the first training set is
+    unknown."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ def read_rounds(outputs: Store, campaign: Campaign, candidates: Sequence[Row]) -
     if campaign.generator.rounds == 1:
         return Rounds()
     trainings = outputs.query(
-        {"metadata.campaign": campaign.name, "metadata.step": Step.TRAIN.value},
+        {
+            "metadata.campaign": campaign.name,
+            "metadata.step": Step.TRAIN.value,
+            "output.round": {"$exists": True},
+        },
         ["output.round", "output.first", "output.dataset", "output.stopped"],
     )
     by_round = {document["output"]["round"]: document["output"] for document in trainings}
@@ -104,14 +109,19 @@ def count_rounds(candidates: Iterable[Row], sizes: Mapping[int, int | None]) -> 
     sampled: dict[int, int] = defaultdict(int)
     survivors: dict[int, int] = defaultdict(int)
     first_round: dict[str, int] = {}
+    unknown: set[int] = set()
     for row in candidates:
         number = row["origin"].get("round")
         if number is None:
             continue
         sampled[number] += 1
-        is_rejected = (row.get("prescreen") or {}).get("rejected_at") is not None
-        survivors[number] += not is_rejected
-        if not is_rejected and (row.get("novelty") or {}).get("is_novel"):
+        if (row.get("prescreen") or {}).get("rejected_at") is not None:
+            continue
+        survivors[number] += 1
+        novelty = row.get("novelty")
+        if novelty is not None and novelty.get("is_novel") is None:
+            unknown.add(number)
+        elif novelty is not None and novelty["is_novel"]:
             crystal = crystal_id(row)
             first_round[crystal] = min(number, first_round.get(crystal, number))
     return [
@@ -120,7 +130,7 @@ def count_rounds(candidates: Iterable[Row], sizes: Mapping[int, int | None]) -> 
             sizes.get(number),
             sampled[number],
             survivors[number],
-            sum(one == number for one in first_round.values()),
+            None if number in unknown else sum(one == number for one in first_round.values()),
         )
         for number in sorted(sampled)
     ]

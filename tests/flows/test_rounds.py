@@ -46,6 +46,21 @@ def found(name: str, scale: float = 1.0) -> Proposal:
     return proposal(name, structure).model_copy(update=update)
 
 
+def converge_at_once(_rules, proposals, *_, **__) -> Screened:
+    """Screen structures as if each were at a minimum, 0.1 eV/atom above the hull."""
+    relaxations = [
+        RelaxationResult(ending=Ending.CONVERGED, relaxed=relaxed(one.structure, -6.22))
+        for one in proposals
+    ]
+    verdict = PrescreenVerdict(decomposition_energy=0.1)
+    return Screened(
+        proposals=[
+            one.model_copy(update={"prescreen": verdict, "relaxation": relaxation})
+            for one, relaxation in zip(proposals, relaxations, strict=True)
+        ]
+    )
+
+
 @pytest.fixture(scope="module")
 def trained():
     return output_of(TrainMaker.of(campaign_of()).make())
@@ -56,8 +71,13 @@ def round_of(trained, batches, number=2, campaign=None):
     return output_of(maker.make(number, trained, batches))
 
 
-def test_campaign_with_rounds_runs_with_run_locally():
-    campaign = campaign_of(round_max_energy_above_hull=3.0)
+def test_campaign_with_rounds_runs_with_run_locally(monkeypatch):
+    monkeypatch.setattr("flows.prescreen.Prescreen.run", converge_at_once)
+    campaign = mg_o(
+        generator=GENERATOR,
+        sampling=SAMPLING | {"structures_per_composition": 2},
+        compositions=["Mg3O3"],
+    )
     store = memory_store()
     flow = CampaignMaker.of(campaign).make(campaign)
     run_locally(flow, store=store, log=False, ensure_success=True)
@@ -69,9 +89,8 @@ def test_campaign_with_rounds_runs_with_run_locally():
         per_round[sample.composition, sample.proposer.value][rounds.pop()] = len(sample.proposals)
         assert not rounds
     assert per_round == {
-        (composition, proposer): numbers
-        for composition in ("Mg2O2", "Mg3O3")
-        for proposer, numbers in (("gan", {1: 2, 2: 1}), ("random", {1: 3}))
+        ("Mg3O3", "gan"): {1: 1, 2: 1},
+        ("Mg3O3", "random"): {1: 2},
     }
     first, second = sorted(
         (output for output in outputs if isinstance(output, dict) and "sha256" in output),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from gan_htvs.campaign.campaign_file import read_campaign
-from gan_htvs.campaign.model import SHIPPED_GENERATOR
+from gan_htvs.campaign.model import SHIPPED_GENERATOR, structures_in_round
 from gan_htvs.core.errors import UserError
 from tests.reference_files import VANADIUM_IONS
 
@@ -76,6 +76,19 @@ def test_default_stages_are_the_published_ones(tmp_path):
         (
             {"generator": {"overrides": {"critic_learning_rate": float("nan")}}},
             ["generator.overrides.critic_learning_rate", "nan"],
+        ),
+        (
+            {"generator": {"rounds": 2}, "sampling": {"proposers": ["random"]}},
+            ["generator.rounds (2)", "'gan'", "sampling.proposers"],
+        ),
+        ({"generator": {"rounds": 2}, "prescreen": None}, ["generator.rounds (2)", "prescreen"]),
+        (
+            {"generator": {"rounds": 4}, "sampling": {"structures_per_composition": 3}},
+            ["generator.rounds (4)", "structures_per_composition (3)"],
+        ),
+        (
+            {"generator": {"rounds": 2, "round_max_structures": 1999}},
+            ["generator.round_max_structures (1999)", "dataset.max_structures (2000)"],
         ),
         ({"smapling": {}}, ["smapling", "'sampling'"]),
         ({"generator": {"presett": "paper"}}, ["generator.presett", "'preset'"]),
@@ -190,3 +203,11 @@ def test_unknown_table_of_ions_is_a_user_error(settings, tmp_path):
     (tmp_path / "ions.yaml").write_text(VANADIUM_IONS)
     with pytest.raises(UserError, match=r"campaign\.yaml: pourbaix\.ion_set"):
         read_campaign(write_campaign(tmp_path, V_O | {"pourbaix": settings}))
+
+
+@pytest.mark.parametrize(
+    ("n_structures", "n_rounds", "numbers"), [(7, 3, [3, 2, 2]), (3, 3, [1, 1, 1]), (5, 1, [5])]
+)
+def test_structures_are_divided_over_rounds(n_structures, n_rounds, numbers):
+    parts = [structures_in_round(n_structures, n_rounds, n + 1) for n in range(n_rounds)]
+    assert parts == numbers

@@ -39,6 +39,20 @@ def test_skipped_files_of_each_generator_are_known():
     assert read_inputs(store, mg_o(), rows[:1]).n_training == 3
 
 
+def test_training_set_of_the_first_round_is_that_of_later_generators():
+    store = memory_store().docs_store
+    store.connect()
+    labels = {"step": Step.TRAIN.value}
+    for number, (sha256, n_structures) in enumerate([("aa", 3), ("bb", 5), ("cc", 6)], 1):
+        output = {"sha256": sha256, "dataset": {"structures": n_structures}}
+        later = {"round": number, "first": "aa"} if number > 1 else {}
+        store.update({"uuid": str(number), "metadata": labels, "output": output | later})
+    rows = [{"origin": {"checkpoint": sha256}} for sha256 in ("aa", "bb", "cc", "bb")]
+    assert read_inputs(store, mg_o(), rows).n_training == 3
+    other = {"origin": {"checkpoint": "dd"}}
+    assert read_inputs(store, mg_o(), [*rows, other]).n_training is None
+
+
 def test_skipped_files_of_own_structures_are_known_without_training(tmp_path):
     structures = {"path": tmp_path, "source_notes": ["a.cif was skipped."]}
     store = memory_store().docs_store

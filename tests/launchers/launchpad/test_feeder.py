@@ -361,3 +361,60 @@ def test_changed_settings_are_a_user_error_without_extend(databases):
     other = campaign_of(pourbaix={"ph_max": 10})
     with pytest.raises(UserError, match=r"pourbaix.ph_max.*restore"):
         register(other, databases, extend=True)
+
+
+ROUNDS = {
+    "generator": {"rounds": 3},
+    "prescreen": {"confirm": "none"},
+    "compositions": COMPOSITIONS[:2],
+}
+
+
+def feed_rounds(feeder):
+    """Return the numbers of trainings and compositions of each round that are queued."""
+    feeder.feed()
+    rounds = feeder.units.rounds
+    queued = feeder.launchpad.queued([*feeder.units.trainings, *feeder.units.compositions])
+    return [
+        (int(one.training in queued), len(queued.intersection(one.compositions))) for one in rounds
+    ]
+
+
+def test_rounds_are_queued_one_after_the_other(databases):
+    feeder = feeder_of(databases, campaign_of(**ROUNDS))
+    assert feed_rounds(feeder) == [(0, 0)] * 3
+    store_shared(feeder)
+    assert feed_rounds(feeder) == [(0, 2), (0, 0), (0, 0)]
+    assert feeder.backlog().waiting == 2 * (1 + 2)
+    store_selection(feeder, 0, ["a"])
+    assert feed_rounds(feeder)[1] == (0, 0)
+    assert candidates(feeder) == [["a"]], "before the other composition is screened"
+    store_selection(feeder, 1, [])
+    assert feed_rounds(feeder) == [(0, 2), (1, 0), (0, 0)]
+    _, second, _ = feeder.units.rounds
+    store(databases, {second.training: {"stopped": None}})
+    assert feed_rounds(feeder) == [(0, 2), (1, 2), (0, 0)]
+    store_selection(feeder, 2, ["a", "b"])
+    store_selection(feeder, 3, [])
+    assert feed_rounds(feeder) == [(0, 2), (1, 2), (1, 0)]
+    assert candidates(feeder) == [["a"], ["b"]]
+    assert feeder.feed() == 0
+
+
+def test_round_with_nothing_new_ends_the_rounds(databases):
+    feeder = feeder_of(databases, campaign_of(**ROUNDS))
+    store_shared(feeder)
+    for number in range(2):
+        store_selection(feeder, number, [])
+    assert feed_rounds(feeder) == [(0, 0), (1, 0), (0, 0)]
+    store(databases, {feeder.units.rounds[1].training: {"stopped": "nothing new"}})
+    assert feed_rounds(feeder) == [(0, 0), (1, 0), (0, 0)]
+    assert feeder.backlog().missing == 0
+
+
+def test_samples_of_a_campaign_with_rounds_must_not_change(databases):
+    register(campaign_of(**ROUNDS), databases)
+    for change in ({"compositions": COMPOSITIONS}, {"sampling": SAMPLING | {"proposers": ["gan"]}}):
+        with pytest.raises(UserError, match=next(iter(change))):
+            register(campaign_of(**(ROUNDS | change)), databases)
+    register(campaign_of(**(ROUNDS | {"routing": {"train": "cpu"}})), databases)

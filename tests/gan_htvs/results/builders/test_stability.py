@@ -440,6 +440,23 @@ class TestNovelty:
         lab.build()
         assert lab["random"].novelty.training_match == "sphalerite MgO"
 
+    def test_structures_found_in_a_round_are_novel(self, lab):
+        system = ChemicalSystem(caps={"Mg": 4, "O": 4})
+        images, counts = encode([zincblende(), rocksalt()], system), np.array([[1, 1]] * 2)
+        enlarged = Dataset(system, images, counts, ("sphalerite MgO", "b"), n_found=1)
+        first = enlarged.subset(np.array([0]))
+        output = {"sha256": "before", "training_set": first.as_document()}
+        lab.job("train", Step.TRAIN, output)
+        later = {"sha256": "checkpoint", "first": "before", "round": 2}
+        lab.job("train again", Step.TRAIN, later | {"training_set": enlarged.as_document()})
+        lab.propose("a", "b")  # of the checkpoint
+        lab.gate("a", structure=zincblende(a=4.7))
+        lab.gate("b", structure=rocksalt())
+        lab.build()
+        assert lab["a"].novelty.training_match == "sphalerite MgO"
+        assert lab["b"].novelty.is_novel
+        assert lab["b"].novelty.training_set == first.hash
+
     def test_later_generator_resets_the_novelty_of_other_formulas(self, lab):
         lab.propose("random")
         lab.gate("random", structure=zincblende(), proposer="random")
