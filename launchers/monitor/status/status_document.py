@@ -107,7 +107,9 @@ class CampaignStatus(StatusDocument):
     began_on: datetime | None = Field(
         None, description="when its first job was queued; None: no job was queued"
     )
-    n_not_proposed: int = Field(description="structures that the proposers did not find")
+    n_not_proposed: int = Field(
+        description="structures that the proposers did not find, or of rounds that are not needed"
+    )
     n_evaluated: int = Field(description="candidates with a verdict, without reference phases")
     built_on: datetime | None = Field(None, description="last change of a candidate's document")
     n_unbuilt: int = Field(description="verdicts since the last build, missing in the funnel")
