@@ -7,6 +7,7 @@ Kim et al., ACS Cent. Sci. 2020, 6, 1412, find 40 % of the metastable V-O crysta
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gan_htvs.core.errors import UserError
@@ -75,43 +76,41 @@ def rediscovery_targets(
         If an element has no reference phase, the potential fails, or no structure is a target.
     """
     references.fractions(structure.composition for structure in structures.values())
-    results = relaxations.relax(list(structures.values()), on_progress=on_progress)
-    skipped: Counter[str] = Counter()
-    near: list[tuple[float, str, Structure]] = []
-    for (label, given), relaxed in zip(structures.items(), results, strict=True):
+    known, unique = StructureIndex(training), UniqueStructures()
+    unseen = {label: s for label, s in structures.items() if known.first(s) is None}
+    skipped = Counter({TRAINING: len(structures) - len(unseen)})
+    near: list[Target] = []
+    results = relaxations.relax(list(unseen.values()), on_progress=on_progress)
+    for label, relaxed in zip(unseen, results, strict=True):
         if relaxed is None or check_relaxation(relaxed, geometry) is not None:
             skipped[NOT_SOUND] += 1
             continue
-        energy = references.decomposition_energy(
-            relaxed.structure.composition, relaxed.energy_per_atom
-        )
-        lowest = lowest_plausible(None, references.uncovered(relaxed.structure.composition))
+        composition = relaxed.structure.composition
+        energy = references.decomposition_energy(composition, relaxed.energy_per_atom)
+        lowest = lowest_plausible(None, references.uncovered(composition))
         if implausible_reason(energy, lowest) is not None:
             skipped[NOT_SOUND] += 1
         elif energy > window:
             skipped[OUTSIDE] += 1
         else:
-            near.append((energy, label, given))
-    crystals = {
-        label: relaxed.structure
-        for label, relaxed in zip(structures, results, strict=True)
-        if relaxed is not None
-    }
-    known, unique = StructureIndex(training), UniqueStructures()
+            near.append(
+                Target(
+                    label=label,
+                    formula=composition.reduced_formula,
+                    decomposition_energy=energy,
+                    structure=relaxed.structure,
+                )
+            )
     targets = []
-    for energy, label, given in sorted(near, key=lambda row: row[0]):
-        crystal = crystals[label]
-        if known.first(given) is not None or known.first(crystal) is not None:
+    for target in sorted(near, key=attrgetter("decomposition_energy")):
+        if known.first(target.structure) is not None:
             skipped[TRAINING] += 1
-        elif not unique.add(crystal):
+        elif not unique.add(target.structure):
             skipped[DUPLICATE] += 1
         else:
-            formula = crystal.composition.reduced_formula
-            targets.append(
-                Target(label=label, formula=formula, decomposition_energy=energy, structure=crystal)
-            )
+            targets.append(target)
     if not targets:
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.items())
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in skipped.items() if n)
         raise UserError(
             f"rediscovery: none of the {len(structures)} structures is a target within "
             f"{window:g} eV/atom ({reasons}); give others or a wider window."
@@ -120,7 +119,7 @@ def rediscovery_targets(
         window=window,
         level_of_theory=references.level_of_theory,
         n_given=len(structures),
-        skipped=dict(skipped),
+        skipped={reason: n for reason, n in skipped.items() if n},
         targets=targets,
     )
 
@@ -129,7 +128,7 @@ def rediscovery(
     samples: Sequence[Structure],
     targets: RediscoveryTargets,
     *,
-    relaxed: Sequence[Structure] = (),
+    relaxed: Sequence[Structure] | None = None,
 ) -> Rediscovery:
     """Count the targets that match a sample before relaxation, and a relaxed one.
 
@@ -143,7 +142,7 @@ def rediscovery(
     targets
         Crystals to be found.
     relaxed
-        Relaxed samples; empty: none were relaxed.
+        Relaxed samples; None: no sample was sent to relaxation.
 
     Examples
     --------
@@ -151,10 +150,12 @@ def rediscovery(
     0.15
     """
     index = StructureIndex(target.structure for target in targets.targets)
-    found_as_generated, found_relaxed = (
-        {i for structure in structures for i in index.positions(structure)}
-        for structures in (samples, relaxed)
-    )
+
+    def found_by(structures: Sequence[Structure]) -> set[int]:
+        return {i for structure in structures for i in index.positions(structure)}
+
+    found_as_generated = found_by(samples)
+    found_relaxed = None if relaxed is None else found_by(relaxed)
     formulas = [target.formula for target in targets.targets]
     sampled = Counter(structure.composition.reduced_formula for structure in samples)
 
@@ -165,25 +166,28 @@ def rediscovery(
             n=sum(formula in chosen for formula in formulas),
         )
 
+    def relaxed_share(among: Iterable[str]) -> Share | None:
+        return None if found_relaxed is None else share(found_relaxed, among)
+
     elements = {el.symbol for target in targets.targets for el in target.structure.elements}
     is_published = elements == set(PUBLISHED_REDISCOVERY.chemsys.split("-"))
     return Rediscovery(
         n_samples=len(samples),
-        n_relaxed=len(relaxed),
+        n_relaxed=len(relaxed or ()),
         as_generated=share(found_as_generated, formulas),
-        relaxed=share(found_relaxed, formulas),
+        relaxed=relaxed_share(formulas),
         sampled_as_generated=share(found_as_generated, sampled),
-        sampled_relaxed=share(found_relaxed, sampled),
+        sampled_relaxed=relaxed_share(sampled),
         formulas=[
             FormulaRediscovery(
                 formula=formula,
                 n_samples=sampled[formula],
                 as_generated=share(found_as_generated, [formula]),
-                relaxed=share(found_relaxed, [formula]),
+                relaxed=relaxed_share([formula]),
             )
             for formula in sorted(set(formulas))
         ],
         found_as_generated=tuple(sorted(found_as_generated)),
-        found_relaxed=tuple(sorted(found_relaxed)),
+        found_relaxed=tuple(sorted(found_relaxed or ())),
         published=PUBLISHED_REDISCOVERY if is_published else None,
     )

@@ -23,7 +23,7 @@ class RediscoveryTargets(Document):
 
     window: float = Field(description="largest energy above hull, eV/atom")
     level_of_theory: str
-    n_given: int = Field(description="structures that were relaxed")
+    n_given: int
     skipped: dict[str, int] = Field(description="number of structures by reason")
     targets: list[Target] = Field(description="most stable first")
 
@@ -55,7 +55,9 @@ class FormulaRediscovery(Document):
     formula: str
     n_samples: int = Field(description="samples of this formula")
     as_generated: Share = Field(description="targets that match a sample before relaxation")
-    relaxed: Share = Field(description="targets that match a relaxed sample")
+    relaxed: Share | None = Field(
+        description="targets that match a relaxed sample; null if none was sent to relaxation"
+    )
 
 
 class Rediscovery(Document):
@@ -64,9 +66,11 @@ class Rediscovery(Document):
     n_samples: int
     n_relaxed: int = Field(description="sound relaxed samples")
     as_generated: Share = Field(description="targets that match a sample before relaxation")
-    relaxed: Share = Field(description="targets that match a relaxed sample")
+    relaxed: Share | None = Field(
+        description="targets that match a relaxed sample; null if none was sent to relaxation"
+    )
     sampled_as_generated: Share = Field(description="the same for the sampled formulas only")
-    sampled_relaxed: Share = Field(description="the same for the sampled formulas only")
+    sampled_relaxed: Share | None = Field(description="the same for the sampled formulas only")
     formulas: list[FormulaRediscovery] = Field(description="all formulas of targets")
     found_as_generated: tuple[int, ...] = Field(description="positions of these targets")
     found_relaxed: tuple[int, ...] = Field(description="positions of these targets")

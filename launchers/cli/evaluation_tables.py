@@ -244,7 +244,10 @@ def _rediscovery(report: Report, targets: RediscoveryTargets) -> Grid:
         rows[1] = (*rows[1][:-1], f"{100 * published.share:g} % ({within})")
     rows.append(())
     for of_formula in zip(*(r.formulas for r in found), strict=True):
-        texts = [f"{r.as_generated.k} | {r.relaxed.k} of {r.relaxed.n}" for r in of_formula]
+        texts = [
+            f"{r.as_generated.k} | {r.relaxed.k if r.relaxed else '-'} of {r.as_generated.n}"
+            for r in of_formula
+        ]
         rows.append((f"{of_formula[0].formula}: before | after", *texts, *blank))
     title = (
         f"Rediscovery of {len(targets.targets)} crystals within {1000 * targets.window:g} meV/atom "

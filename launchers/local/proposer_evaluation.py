@@ -207,7 +207,11 @@ def evaluate_source(
         rediscovery(
             [one.structure for one in samples.samples if one.flaw is None],
             targets,
-            relaxed=[s.structure for s in evaluation.samples if s.structure is not None],
+            relaxed=(
+                [s.structure for s in evaluation.samples if s.structure is not None]
+                if evaluation.overall.n_relaxed
+                else None
+            ),
         )
         for samples, evaluation in zip(sample_sets, evaluations, strict=True)
         if targets
