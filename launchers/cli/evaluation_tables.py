@@ -142,12 +142,16 @@ def _overall(report: Report) -> Grid:
             ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
             ("  mean steps, total processor time (s)", *efforts),
             *map(shares.__getitem__, RELAXED_NAMES),
-            ("  mean RMSD to the start (A)", *(cell_text(m.mean_rmsd) for m in measures)),
+            ("  mean RMSD to the start (A)", *map(_mean_rmsd, measures)),
             ("prototypes: different, effective", *(_diversity(m, "prototypes") for m in measures)),
             ("space groups", *(_diversity(m, "space_groups") for m in measures)),
         ]
     names = [evaluation.proposer for evaluation in report.evaluations]
     return Grid("Samples of all compositions", ("", *names), rows)
+
+
+def _mean_rmsd(measures: Measures) -> str:
+    return "-" if measures.mean_rmsd is None else f"{measures.mean_rmsd:.2f}"
 
 
 def _diversity(measures: Measures, of: str) -> str:
@@ -191,9 +195,9 @@ def _stability(report: Report) -> Grid:
     measured = [evaluation.overall for evaluation in report.evaluations]
     blank = [""] * bool(report.published)
     for percent in PERCENTS:
-        name = f"  {percent} % of them are below" if percent else "lowest energy, meV/atom"
+        name = f"  {percent} % of sound ones are below" if percent else "lowest energy, meV/atom"
         energies = [m.energy_percentiles.get(percent) for m in measured]
-        texts = ["-" if energy is None else f"{1000 * energy:.0f}" for energy in energies]
+        texts = ["-" if energy is None else str(round(1000 * energy)) for energy in energies]
         rows.append((name, *texts, *blank))
     return Grid("After relaxation", ("of structures sent to relaxation", *columns), rows)
 
@@ -250,7 +254,7 @@ def _rediscovery(report: Report, targets: RediscoveryTargets) -> Grid:
         ]
         rows.append((f"{of_formula[0].formula}: before | after", *texts, *blank))
     title = (
-        f"Rediscovery of {len(targets.targets)} crystals within {1000 * targets.window:g} meV/atom "
-        f"of the hull ({targets.n_given} given)"
+        f"Rediscovery, targets within {1000 * targets.window:g} meV/atom of the hull: "
+        f"{len(targets.targets)} of {targets.n_given} structures"
     )
     return Grid(title, ("found", *columns), rows)
