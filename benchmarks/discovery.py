@@ -8,10 +8,11 @@ hull. A new crystal is confirmed, matches no training structure, no reference ph
 crystal of the same method. Its energy is that of CHGNet relative to the hull of the reference
 phases. New crystals on or below this hull are also relaxed with SevenNet-l3i5.
 
-The cost is the processor time of sampling, single points, relaxations and confirmations; training
-before the search is not part of it. Relaxations are kept in ``--output``, so an interrupted run
-resumes and a larger one extends it. The table, all structures (``discovery.json``) and the curve of
-new crystals against core-hours (``discovery.png``) are written there.
+The cost is the processor time of sampling, single points, relaxations, confirmations and trainings
+between rounds; training before the search is not part of it. Relaxations are kept in ``--output``,
+so an interrupted run resumes and a larger one extends it. The table, all structures
+(``discovery.json``) and the curve of new crystals against core-hours (``discovery.png``) are
+written there.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ import numpy as np
 from pymatgen.analysis.ewald import EwaldSummation
 from samples import OXIDATION_STATES, SYSTEM, compositions
 
-from gan_htvs.campaign.model import SHIPPED_GENERATOR, DatasetSettings
+from gan_htvs.campaign.model import SHIPPED_GENERATOR, DatasetSettings, structures_in_round
 from gan_htvs.core.candidate import Origin, Proposal
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import ProposerName, ScreeningStep
 from gan_htvs.core.statistics import Share
+from gan_htvs.dataset.enlarging import enlarge, sound_structures
 from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.checkpoint import load
+from gan_htvs.generator.training import train
 from gan_htvs.potentials.relaxation import RelaxationCache, Relaxations
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.single_points import single_point_energies
@@ -46,7 +49,7 @@ from gan_htvs.prescreen.prescreen_settings import CONFIRMATION_STEPS
 from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.proposers.sampling import BestOf, sample
-from gan_htvs.structures.matching import StructureIndex, UniqueStructures
+from gan_htvs.structures.matching import UniqueStructures
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -55,7 +58,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymatgen.core import Structure
 
+    from gan_htvs.core.candidate import Screened
+    from gan_htvs.dataset.training_set import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.structures.matching import StructureIndex
 
 WINDOW = 0.1
 """Largest energy above hull of the prescreen, eV/atom: stable enough in generator benchmarks."""
@@ -67,6 +73,8 @@ CONFIRMING = PotentialSettings(name="sevennet-0", max_steps=CONFIRMATION_STEPS)
 THIRD = PotentialSettings(name="sevennet-l3i5")
 MAX_TRIES = 400
 """Largest number of raw samples per kept structure."""
+N_ROUNDS, ROUND_STEPS = 4, 500
+"""Rounds of the method with rounds, and training steps between them."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,17 @@ class Method:
     by_ewald
         Whether this energy is electrostatic (formal charges) instead of a CHGNet single point.
     skip_known
-        Whether samples that match a training structure or a reference phase are dropped.
+        Whether samples that match a training structure, a reference phase or a crystal of an
+        earlier round are dropped.
+    rounds
+        Number of rounds; after each one, the generator is trained on what was found.
     """
 
     proposer: ProposerName
     best_of: int = 1
     by_ewald: bool = False
     skip_known: bool = False
+    rounds: int = 1
 
 
 METHODS = {
@@ -99,6 +111,7 @@ METHODS = {
     "substitution": Method(ProposerName.SUBSTITUTION),
     "generator": Method(ProposerName.GAN),
     "generator, best of 8": Method(ProposerName.GAN, 8, skip_known=True),
+    "generator, best of 8, rounds": Method(ProposerName.GAN, 8, skip_known=True, rounds=N_ROUNDS),
 }
 BASELINE, CLAIM = "random", "generator, best of 8"
 
@@ -117,6 +130,8 @@ class Search:
         Whether it is a new crystal.
     seconds
         Processor time of sampling, relaxation and confirmation.
+    training_seconds
+        Processor time of trainings between rounds.
     """
 
     name: str
@@ -126,6 +141,7 @@ class Search:
     second_energies: list[float | None] = field(default_factory=list)
     new: list[bool] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    training_seconds: float = 0.0
 
     def found(self, limit: float) -> NDArray[np.bool_]:
         """Return whether each structure is a new crystal within a limit, (n,)."""
@@ -138,7 +154,12 @@ class Search:
 
     def per_core_hour(self, limit: float) -> float:
         """Return the number of new crystals within a limit per core-hour."""
-        return float(self.found(limit).sum() * 3600 / sum(self.seconds))
+        return float(self.found(limit).sum() * 3600 / self.total_seconds)
+
+    @property
+    def total_seconds(self) -> float:
+        """Processor time of the search, with trainings."""
+        return sum(self.seconds) + self.training_seconds
 
 
 def main() -> None:
@@ -158,7 +179,8 @@ def main() -> None:
     phases = reference_phases(SYSTEM.elements)
     dataset = build_dataset(SYSTEM, OXIDATION_STATES, DatasetSettings(source="shipped"))
     training = dataset.split(0.1)[0].structures()
-    known = StructureIndex([*training, *(phase.structure for phase in phases)])
+    known = [*training, *(phase.structure for phase in phases)]
+    on_hull: dict[str, list[Structure]] = {}
     hulls = {
         settings.name: Relaxations(
             settings, journal=args.output / f"references-{settings.name}.jsonl"
@@ -175,14 +197,23 @@ def main() -> None:
     )
     trained = load(args.generator, system=SYSTEM)
     searches = []
-    on_hull: dict[str, list[Structure]] = {}
     for name in args.methods:
         cache = RelaxationCache(args.output / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
         cache.hold()
-        proposals, seconds = propose(name, trained, known, args.per_composition, args.seed)
-        searched, structures = search(name, proposals, seconds, rules, known, cache, args.processes)
-        searches.append(searched)
-        on_hull[name] = structures
+        searching = Searching(name, rules, known, cache, args.processes)
+        generator, rounds = trained, METHODS[name].rounds
+        training_set = dataset.split(0.1)[0]
+        for number in range(1, rounds + 1):
+            n = structures_in_round(args.per_composition, rounds, number)
+            # The samples of the first round are those of a search without rounds.
+            seed = args.seed + number - 1
+            screened = searching.add(*propose(name, generator, searching.index, n, seed))
+            if number < rounds:
+                began = time.process_time()
+                training_set, generator = learn(training_set, generator, screened, number)
+                searching.results.training_seconds += time.process_time() - began
+        searches.append(searching.results)
+        on_hull[name] = searching.on_hull
         print_table(searches[-1:])
     print_table(searches)
     third = Relaxations(THIRD, journal=args.output / "third.jsonl", n_processes=args.processes)
@@ -247,7 +278,7 @@ def propose(
             [
                 (
                     Proposal(
-                        candidate_id=f"c{content_hash(name, formula, one.index)[:15]}",
+                        candidate_id=f"c{content_hash(name, seed, formula, one.index)[:15]}",
                         structure=one.structure,
                         origin=Origin(
                             proposer=method.proposer, requested_composition=formula, index=i
@@ -274,46 +305,84 @@ def ewald_energies(structures: Sequence[Structure]) -> NDArray[np.float64]:
     return np.array(energies)
 
 
-def search(
-    name: str,
-    proposals: Sequence[Proposal],
-    seconds: Sequence[float],
-    rules: Prescreen,
-    known: StructureIndex,
-    cache: RelaxationCache,
-    n_processes: int,
-) -> tuple[Search, list[Structure]]:
-    """Prescreen structures; return the results, and new crystals on both hulls."""
-    screened = rules.run(
-        proposals,
-        cache,
-        n_processes=n_processes if n_processes > 1 else None,
-        on_progress=progress_of(name),
-    )
-    unique = UniqueStructures()
-    searched = Search(name)
-    on_hull = []
-    for proposal, sampling in zip(screened.proposals, seconds, strict=True):
+class Searching:
+    """A search in progress.
+
+    Attributes
+    ----------
+    results
+        Results so far.
+    index
+        Known crystals and those found so far.
+    on_hull
+        New crystals on both hulls.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rules: Prescreen,
+        known: Sequence[Structure],
+        cache: RelaxationCache,
+        n_processes: int,
+    ) -> None:
+        self.rules, self.cache = rules, cache
+        self.n_processes = n_processes if n_processes > 1 else None
+        self.results = Search(name)
+        self.index = UniqueStructures(known)
+        self.on_hull: list[Structure] = []
+
+    def add(self, proposals: Sequence[Proposal], seconds: Sequence[float]) -> Screened:
+        """Prescreen structures, whose sampling took ``seconds`` each."""
+        screened = self.rules.run(
+            proposals,
+            self.cache,
+            n_processes=self.n_processes,
+            on_progress=progress_of(self.results.name),
+        )
+        for proposal, sampling in zip(screened.proposals, seconds, strict=True):
+            self._count(proposal, sampling)
+        return screened
+
+    def _count(self, proposal: Proposal, sampling: float) -> None:
+        results = self.results
         verdict, relaxation = proposal.prescreen, proposal.relaxation
         relaxed = relaxation and relaxation.relaxed
-        is_new = (
-            proposal.survives
-            and relaxed is not None
-            and known.first(relaxed.structure) is None
-            and unique.add(relaxed.structure)
-        )
+        is_new = proposal.survives and relaxed is not None and self.index.add(relaxed.structure)
         second = verdict.confirmation
-        searched.compositions.append(proposal.origin.requested_composition)
-        searched.rejected_at.append(verdict.rejected_at and str(verdict.rejected_at))
-        searched.energies.append(verdict.decomposition_energy if proposal.survives else None)
-        searched.second_energies.append(second and second.decomposition_energy)
-        searched.new.append(is_new)
-        searched.seconds.append(
+        results.compositions.append(proposal.origin.requested_composition)
+        results.rejected_at.append(verdict.rejected_at and str(verdict.rejected_at))
+        results.energies.append(verdict.decomposition_energy if proposal.survives else None)
+        results.second_energies.append(second and second.decomposition_energy)
+        results.new.append(is_new)
+        results.seconds.append(
             sampling + (verdict.cpu_seconds or 0.0) + (second.cpu_seconds if second else 0.0)
         )
         if is_new and verdict.decomposition_energy <= 0 and second.decomposition_energy <= 0:
-            on_hull.append(relaxed.structure)
-    return searched, on_hull
+            self.on_hull.append(relaxed.structure)
+
+
+def learn(
+    dataset: Dataset, generator: TrainedGenerator, screened: Screened, number: int
+) -> tuple[Dataset, TrainedGenerator]:
+    """Train a generator further on the structures that a round found, as a campaign does."""
+    found = sound_structures(screened.proposals)
+    enlarged = enlarge(
+        dataset, found, max_energy_above_hull=WINDOW, max_structures=2 * len(dataset)
+    )
+    larger = enlarged.dataset
+    trained = train(
+        larger.images,
+        larger.counts,
+        SYSTEM,
+        generator.parameters,
+        max_steps=ROUND_STEPS,
+        seed=number,
+        weights=larger.boltzmann_weights(generator.parameters.energy_scale),
+        start=generator,
+    )
+    print(f"round {number}: {enlarged.n_new} of {len(found)} structures join the training set")
+    return larger, trained
 
 
 def progress_of(name: str) -> Callable[[int, int], None]:
@@ -348,7 +417,8 @@ def print_table(searches: Sequence[Search]) -> None:
         )
         print(
             f"{one.name:36} {len(one.new):>7} {survivors - sum(one.new) + duplicates:>14} "
-            f"{sum(one.seconds) / len(one.new):>11.2f}{counts} {one.per_core_hour(CLAIMED):>24.0f}",
+            f"{one.total_seconds / len(one.new):>11.2f}{counts} "
+            f"{one.per_core_hour(CLAIMED):>24.0f}",
             flush=True,
         )
 
@@ -357,7 +427,8 @@ def draw(searches: Sequence[Search], path: Path) -> None:
     """Draw the number of new crystals against core-hours."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for one in searches:
-        hours = np.cumsum(one.seconds) / 3600
+        # The time of trainings is spread evenly.
+        hours = np.cumsum(one.seconds) * one.total_seconds / sum(one.seconds) / 3600
         axes.plot(hours, np.cumsum(one.found(CLAIMED)), label=one.name)
     axes.set_xlabel("core-hours")
     axes.set_ylabel(f"new crystals within {1000 * CLAIMED:g} meV/atom")
