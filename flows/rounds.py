@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class RoundMaker(Maker):
     """Train a generator further on its training set and the structures of a round.
 
-    Structures that the prescreen relaxed, whoever proposed them, join the training set, see
+    Structures of all proposers that the prescreen relaxed join the training set, see
     :mod:`gan_htvs.dataset.enlarging`. The training starts from the weights of the previous round.
 
     Parameters
