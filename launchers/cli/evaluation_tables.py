@@ -248,6 +248,8 @@ def _rediscovery(report: Report, targets: RediscoveryTargets) -> Grid:
         rows[1] = (*rows[1][:-1], f"{100 * published.share:g} % ({within})")
     rows.append(())
     for of_formula in zip(*(r.formulas for r in found), strict=True):
+        if not any(r.n_samples for r in of_formula):
+            continue
         texts = [
             f"{r.as_generated.k} | {r.relaxed.k if r.relaxed else '-'} of {r.as_generated.n}"
             for r in of_formula
