@@ -118,7 +118,7 @@ class TrainMaker(Maker):
             self.system.elements,  # the order of the rows, which a mapping does not keep
             self.system,
             self.oxidation_states,
-            self.generator.model_dump(exclude=WITHOUT_EFFECT),
+            self.generator.model_dump(exclude=set(WITHOUT_EFFECT)),
             dataset.hash,
             __version__,
         )

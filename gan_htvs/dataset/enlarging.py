@@ -59,8 +59,10 @@ def sound_structures(proposals: Iterable[Proposal]) -> list[FoundStructure]:
     sound = []
     for proposal in proposals:
         verdict, relaxation = proposal.prescreen, proposal.relaxation
-        energy = verdict and verdict.decomposition_energy
-        if verdict is None or energy is None or relaxation is None or relaxation.relaxed is None:
+        if verdict is None or relaxation is None or relaxation.relaxed is None:
+            continue
+        energy = verdict.decomposition_energy
+        if energy is None:
             continue
         is_implausible = verdict.rejected_at is ScreeningStep.WINDOW and energy < 0
         is_doubtful = is_implausible or verdict.rejected_at is ScreeningStep.CONFIRMATION

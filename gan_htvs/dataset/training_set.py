@@ -143,7 +143,7 @@ class Dataset:
     def as_document(self) -> dict[str, Any]:
         """Return system, images, energies and labels as a document of some hundred kB."""
         buffer = io.BytesIO()
-        arrays = {"images": self.images, "counts": self.counts}
+        arrays: dict[str, Any] = {"images": self.images, "counts": self.counts}
         if self.energies_above_hull is not None:
             arrays["energies_above_hull"] = self.energies_above_hull
         np.savez_compressed(buffer, **arrays)
