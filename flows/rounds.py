@@ -57,7 +57,7 @@ class RoundMaker(Maker):
     name: str = "train generator"
     train_maker: TrainMaker = field(default_factory=TrainMaker)
     steps: int = 1000
-    max_energy_above_hull: float = 0.3
+    max_energy_above_hull: float = 0.1
     max_structures: int = 4000
 
     def make(

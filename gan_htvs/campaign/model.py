@@ -135,7 +135,7 @@ class GeneratorSettings(Settings):
         1000, description="number of training steps of the generator after each round"
     )
     round_max_energy_above_hull: PositiveFloat = Field(
-        0.3,
+        0.1,
         description="largest energy above hull of relaxed structures that join the training set "
         "after a round, at the level of theory of the prescreen, eV/atom",
     )
