@@ -75,6 +75,8 @@ MAX_TRIES = 400
 """Largest number of raw samples per kept structure."""
 N_ROUNDS, ROUND_STEPS = 4, 500
 """Rounds of the method with rounds, and training steps between them."""
+MAX_STRUCTURES = 4000
+"""Largest training set of later rounds."""
 
 
 @dataclass(frozen=True)
@@ -223,15 +225,20 @@ def main() -> None:
             hulls[THIRD.name].decomposition_energy(
                 relaxed.structure.composition, relaxed.energy_per_atom
             )
+            if relaxed is not None and relaxed.converged
+            else None
             for relaxed in third.relax(structures)
-            if relaxed is not None
         ]
         confirmed[name] = energies
         listed = ", ".join(
-            f"{structure.composition.reduced_formula} {1000 * energy:.0f}"
-            for structure, energy in zip(structures, energies, strict=False)
+            f"{structure.composition.reduced_formula} "
+            + ("failed" if energy is None else f"{1000 * energy:.0f}")
+            for structure, energy in zip(structures, energies, strict=True)
         )
-        print(f"{name}: on or below the hull of CHGNet and SevenNet-0; l3i5, meV/atom: {listed}")
+        print(
+            f"{name}: on or below the hull of CHGNet and SevenNet-0, with the energy of "
+            f"SevenNet-l3i5, meV/atom: {listed or 'none'}"
+        )
     document = {
         "generator": trained.content_sha256,
         "seed": args.seed,
@@ -367,9 +374,7 @@ def learn(
 ) -> tuple[Dataset, TrainedGenerator]:
     """Train a generator further on the structures that a round found, as a campaign does."""
     found = sound_structures(screened.proposals)
-    enlarged = enlarge(
-        dataset, found, max_energy_above_hull=WINDOW, max_structures=2 * len(dataset)
-    )
+    enlarged = enlarge(dataset, found, max_energy_above_hull=WINDOW, max_structures=MAX_STRUCTURES)
     larger = enlarged.dataset
     trained = train(
         larger.images,
@@ -442,6 +447,9 @@ def print_claim(searches: dict[str, Search]) -> None:
         return
     value, baseline = (searches[name].per_core_hour(CLAIMED) for name in (CLAIM, BASELINE))
     shares = [searches[name].share(CLAIMED).value or 0.0 for name in (CLAIM, BASELINE)]
+    if not baseline:
+        print(f"{BASELINE}: no new crystal, so there is no ratio")
+        return
     print(
         json.dumps(
             {

@@ -74,7 +74,7 @@ class SampleMaker(Maker):
     oxidation_states
         Lowest and highest average oxidation state by element; the proposer 'substitution' needs it.
     seed
-        Seed of the random numbers.
+        Seed of the random numbers of the first round; later rounds have the following numbers.
     batch_size
         Structures in each batch of the output.
     max_tries_per_structure
@@ -189,13 +189,15 @@ class SampleMaker(Maker):
         if system is None:
             raise UserError("SampleMaker.system is missing; give a ChemicalSystem.")
         counts = system.counts(composition)
+        # With equal noise, similar generators would propose similar structures.
+        seed = self.seed + self.round_number - 1
         sampled = sample(
             make_proposer(
                 self.proposer, system, self.oxidation_states or {}, trained, self.geometry
             ),
             counts,
             n_structures,
-            seed=self.seed,
+            seed=seed,
             max_tries_per_structure=self.max_tries_per_structure,
             best_of=self._best_of,
             known=StructureIndex(self.known(checkpoint, composition)),
@@ -206,7 +208,7 @@ class SampleMaker(Maker):
             self.proposer,
             trained.content_sha256 if trained else [system, self.oxidation_states],
             system.formula(counts),
-            self.seed,
+            seed,
             *([] if self.geometry == CHEMISTRY else [self.geometry]),
             *([] if self.best_of == 1 else [self.best_of, self.potential.level_of_theory]),
             *(["skip known"] if self.skip_known else []),
@@ -221,7 +223,7 @@ class SampleMaker(Maker):
                 round=self.round_number,
                 stream=stream,
                 checkpoint=trained and trained.file_sha256,
-                seed=self.seed,
+                seed=seed,
                 max_displacement=accepted.max_displacement,
                 is_remade=accepted.is_remade,
             )

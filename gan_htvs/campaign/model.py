@@ -142,7 +142,7 @@ class GeneratorSettings(Settings):
     round_max_structures: PositiveInt = Field(
         4000,
         description="upper bound on the training set of a round, at least `dataset.max_structures`;"
-        " the highest structures of the most common frameworks are dropped",
+        " those of highest energy in the most common frameworks are dropped",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="device of the training; 'auto': a GPU if available"
@@ -193,9 +193,20 @@ class SamplingSettings(Settings):
         "are kept",
     )
     skip_known: bool = Field(
-        False, description="whether samples that match a structure of the training set are dropped"
+        False,
+        description="whether samples of the generator that match a structure of its training set, "
+        "if this is known, are dropped",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="random seed of the sampling")
+
+    @model_validator(mode="after")
+    def _tries_suffice_for_the_choice(self) -> SamplingSettings:
+        if self.best_of > self.max_tries_per_structure:
+            raise ValueError(
+                f"best_of ({self.best_of}) must not exceed max_tries_per_structure "
+                f"({self.max_tries_per_structure})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _proposers_differ(self) -> SamplingSettings:

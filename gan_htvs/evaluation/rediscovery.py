@@ -21,6 +21,7 @@ from gan_htvs.evaluation.rediscovery_documents import (
 )
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.matching import StructureIndex, UniqueStructures
+from gan_htvs.structures.validity import check_geometry
 from gan_htvs.thermodynamics.assessment import check_relaxation
 from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 
@@ -77,8 +78,9 @@ def rediscovery_targets(
     """
     references.fractions(structure.composition for structure in structures.values())
     known, unique = StructureIndex(training), UniqueStructures()
-    unseen = {label: s for label, s in structures.items() if known.first(s) is None}
-    skipped = Counter({TRAINING: len(structures) - len(unseen)})
+    valid = {label: s for label, s in structures.items() if check_geometry(s, geometry) is None}
+    unseen = {label: s for label, s in valid.items() if known.first(s) is None}
+    skipped = Counter({NOT_SOUND: len(structures) - len(valid), TRAINING: len(valid) - len(unseen)})
     near: list[Target] = []
     results = relaxations.relax(list(unseen.values()), on_progress=on_progress)
     for label, relaxed in zip(unseen, results, strict=True):

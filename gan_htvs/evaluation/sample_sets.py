@@ -268,7 +268,7 @@ def _crystal(given: Structure | Atoms, what: str) -> Structure:
     elif not isinstance(given, Atoms):
         raise UserError(f"{what}: is {type(given).__name__}; give structures of pymatgen or ASE.")
     else:
-        if not all(given.pbc):
+        if not all(given.pbc) or given.cell.rank < len(given.pbc):
             raise UserError(f"{what}: is not periodic in three dimensions; give a crystal.")
         structure = Structure(
             given.cell.array,

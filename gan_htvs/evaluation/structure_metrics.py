@@ -64,14 +64,23 @@ def diversity(structures: Sequence[Structure]) -> Diversity | None:
 
     The effective number is exp(H) with the Shannon entropy H of the shares, which is the Vendi
     score (Friedman and Dieng, TMLR 2023) if equal labels are similar and others are not. It is the
-    number of equally frequent labels of the same entropy.
+    number of equally frequent labels of the same entropy. Structures whose symmetry cannot be
+    determined are not counted.
     """
-    if not structures:
+    prototypes, groups = [], []
+    for structure in structures:
+        # The programs behind both raise many types.
+        try:
+            label = prototype_label(structure)
+            group = structure.get_space_group_info(symprec=SYMPREC)[1]
+        except Exception:  # noqa: BLE001, S112
+            continue
+        prototypes.append(label)
+        groups.append(group)
+    if not prototypes:
         return None
-    prototypes = [prototype_label(structure) for structure in structures]
-    groups = [structure.get_space_group_info(symprec=SYMPREC)[1] for structure in structures]
     return Diversity(
-        n_structures=len(structures),
+        n_structures=len(prototypes),
         prototypes=len(set(prototypes)),
         effective_prototypes=_effective_number(prototypes),
         space_groups=len(set(groups)),

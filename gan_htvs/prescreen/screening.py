@@ -34,7 +34,7 @@ from gan_htvs.thermodynamics.assessment import check_relaxation
 from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pymatgen.core import Composition, Structure
 
@@ -343,13 +343,17 @@ def _flaw(
     return None
 
 
-def duplicates_of_lowest(relaxed: Mapping[str, RelaxedStructure]) -> dict[str, str]:
+def duplicates_of_lowest(
+    relaxed: Mapping[str, RelaxedStructure], kept: Collection[str] = ()
+) -> dict[str, str]:
     """Return the structures that relaxed to the same crystal as another one.
 
     Parameters
     ----------
     relaxed
         Relaxed structures of one level of theory, by name.
+    kept
+        Names of the first ones that no later structure replaces.
 
     Returns
     -------
@@ -363,6 +367,8 @@ def duplicates_of_lowest(relaxed: Mapping[str, RelaxedStructure]) -> dict[str, s
     lowest: dict[str, str] = {}
     for name, crystal in crystals.items():
         best = lowest.setdefault(crystal, name)
+        if best in kept:
+            continue
         if relaxed[name].energy_per_atom < relaxed[best].energy_per_atom - SAME_ENERGY:
             lowest[crystal] = name
     return {name: lowest[crystal] for name, crystal in crystals.items() if lowest[crystal] != name}
@@ -372,15 +378,20 @@ def select(proposals: Iterable[Proposal]) -> Screened:
     """Select the survivors of several batches, without duplicates, most stable first.
 
     Rejected duplicates remain in the list. Curves of relaxations are removed. Structures that were
-    not prescreened are kept.
+    not prescreened are kept. Survivors of earlier rounds, which come first, are kept, because they
+    are evaluated already.
     """
     survivors = [proposal for proposal in proposals if proposal.survives]
+    last_round = max((proposal.origin.round or 1 for proposal in survivors), default=1)
+    earlier = {
+        proposal.candidate_id for proposal in survivors if (proposal.origin.round or 1) < last_round
+    }
     relaxed = {
         proposal.candidate_id: proposal.relaxation.relaxed
         for proposal in survivors
         if proposal.relaxation is not None and proposal.relaxation.relaxed is not None
     }
-    duplicates = duplicates_of_lowest(relaxed)
+    duplicates = duplicates_of_lowest(relaxed, earlier)
     survivors.sort(key=_energy)
     return Screened(
         proposals=[_selected(item, duplicates.get(item.candidate_id)) for item in survivors]

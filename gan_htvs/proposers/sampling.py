@@ -190,7 +190,11 @@ def sample(
             break
     else:
         result.exhausted = True
-    result.add(group, best_of)
+        result.add(group, best_of)  # no further structure can complete the group
+        return result
+    # With more tries, the group could have another structure of lower energy.
+    if group:
+        result.reasons[RejectionReason.INCOMPLETE_GROUP] += len(group)
     return result
 
 

@@ -55,6 +55,7 @@ class RejectionReason(StrEnum):
     DUPLICATE = "duplicate"
     KNOWN = "known"
     HIGHER_ENERGY = "higher_energy"
+    INCOMPLETE_GROUP = "incomplete_group"
 
 
 @dataclass(frozen=True)

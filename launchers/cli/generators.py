@@ -144,11 +144,6 @@ def evaluate(
         require_writable(output, "--output")
     if output is None or relax != 0 or rediscover is not None:
         require_writable(workdir, "--workdir")
-    if relax is not None and relax > samples:
-        console.note(
-            f"--relax {relax} exceeds --samples {samples}: only {samples} samples per composition "
-            "are relaxed."
-        )
     from gan_htvs.evaluation.sample_sets import SampleSettings
     from launchers.cli.evaluation_tables import note_shortfalls, print_report
     from launchers.local.proposer_evaluation import EvaluationOptions, evaluate_source

@@ -59,8 +59,8 @@ def explore(
         address = checked_address(host, port)
         page = create_app(databases, address.names)
         server = waitress.create_server(page.server, host=host, port=port, threads=8, ident=None)
-        # Waitress warns about every request that waits for a thread.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        # Waitress warns about requests that wait for a thread, and that are open at the end.
+        logging.getLogger("waitress").setLevel(logging.ERROR)
         typer.echo(f"Serving {databases.settings.name} at {address.url} until Ctrl-C")
         with suppress(KeyboardInterrupt):
             server.run()

@@ -175,7 +175,13 @@ def evaluate_source(
             training=known,
             window=options.window,
             geometry=campaign.geometry.for_ions(system.elements, states),
-            on_progress=partial(on_progress, "relaxing what is to be found"),
+            on_progress=partial(on_progress, "relaxing targets"),
+        )
+    n_samples, n_relaxed = options.sampling.n_samples, options.n_relaxed
+    if proposers and n_relaxed is not None and n_relaxed > n_samples:
+        note(
+            f"--relax {n_relaxed} exceeds --samples {n_samples}: only {n_samples} samples per "
+            "composition are relaxed."
         )
     sampling = replace(
         options.sampling, max_tries_per_structure=campaign.sampling.max_tries_per_structure
@@ -254,7 +260,7 @@ def _dataset(campaign: Campaign, on_progress: Progress) -> tuple[Dataset, Datase
 
 def _given_structures(path: Path, campaign: Campaign, *, removes_overlaps: bool) -> SampleSet:
     """Read structures of the system of a campaign; others are named in a note."""
-    structures = _read_structures(path, campaign, "STRUCTURES")
+    structures = _read_structures(path, campaign, "SOURCE")
     return SampleSet.of(
         structures.values(),
         labels=list(structures),

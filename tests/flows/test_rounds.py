@@ -40,7 +40,7 @@ def found(name: str, scale: float = 1.0) -> Proposal:
     lattice = Lattice.from_parameters(3 * scale, 4 * scale, 7 * scale, 80, 95, 100)
     sites = [[0, 0, 0], [0.3, 0.1, 0.35], [0.5, 0.45, 0.6], [0.2, 0.7, 0.8]]
     structure = Structure(lattice, ["Mg", "Mg", "O", "O"], sites)
-    verdict = PrescreenVerdict(decomposition_energy=0.2)
+    verdict = PrescreenVerdict(decomposition_energy=0.05)
     relaxation = RelaxationResult(ending=Ending.CONVERGED, relaxed=relaxed(structure))
     update = {"prescreen": verdict, "relaxation": relaxation}
     return proposal(name, structure).model_copy(update=update)
@@ -59,6 +59,14 @@ def converge_at_once(_rules, proposals, *_, **__) -> Screened:
             for one, relaxation in zip(proposals, relaxations, strict=True)
         ]
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _current_folder(tmp_path_factory):
+    """Enter a temporary folder, because training jobs write learning curves where they run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("jobs"))
+        yield
 
 
 @pytest.fixture(scope="module")

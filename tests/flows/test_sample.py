@@ -59,13 +59,12 @@ def test_longer_sample_begins_with_the_same_structures():
     assert few.stream == more.stream
 
 
-def test_ids_depend_on_campaign_and_seed():
+def test_ids_depend_on_campaign_seed_and_round():
     ids = [
         {proposal.candidate_id for proposal in sampled(maker("random", **settings)).proposals}
-        for settings in ({}, {"campaign": "other"}, {"seed": 1})
+        for settings in ({}, {"campaign": "other"}, {"seed": 1}, {"round_number": 2})
     ]
-    assert not ids[0] & ids[1]
-    assert not ids[0] & ids[2]
+    assert not ids[0] & (ids[1] | ids[2] | ids[3])
 
 
 def test_shipped_generator_needs_no_training():

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.arrays import read_array
@@ -78,6 +79,13 @@ def test_a_training_structure_as_given_or_relaxed_is_no_target(known):
     results = [] if known is ROCKSALT else [relaxed(CSCL, 0.1)]
     with pytest.raises(UserError, match=TRAINING):
         rediscovery_targets({"a": ROCKSALT}, ENERGIES, FixedRelaxations(results), training=[known])
+
+
+def test_an_impossible_cell_is_skipped_before_it_is_compared():
+    flat = Structure(Lattice([[4, 0, 0], [0, 4, 0], [4, 4, 1e-9]]), ["Mg", "O"], CSCL.frac_coords)
+    results = FixedRelaxations([relaxed(CSCL, 0.1)])
+    found = rediscovery_targets({"a": flat, "b": CSCL}, ENERGIES, results, training=[ROCKSALT])
+    assert ([one.label for one in found.targets], found.skipped) == (["b"], {NOT_SOUND: 1})
 
 
 def test_matches_across_cell_sizes_before_and_after_relaxation():

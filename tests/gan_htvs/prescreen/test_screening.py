@@ -273,6 +273,14 @@ def test_lower_duplicate_of_two_batches_is_selected():
     assert duplicates == {"low": None, "high": "low"}
 
 
+def test_survivor_of_an_earlier_round_is_kept():
+    first, second = screened("first", rocksalt(), 0.05), screened("second", rocksalt(), 0.0)
+    first.origin.round, second.origin.round = 1, 2
+    assert survivor_ids(select([first, second])) == ["first"]
+    second.origin.round = 1
+    assert survivor_ids(select([first, second])) == ["second"]
+
+
 def test_rejected_structures_are_not_selected():
     rejected = screened(
         "rejected", rocksalt(), 0.0, rejected_at=ScreeningStep.CONFIRMATION, reason="no"

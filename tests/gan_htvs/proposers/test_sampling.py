@@ -91,6 +91,16 @@ def test_only_the_structure_of_lowest_energy_of_each_group_is_kept():
     assert [one.index for one in first.samples] == [0]
 
 
+def test_an_incomplete_group_is_not_kept_if_tries_run_out():
+    best_of = BestOf(3, lambda group: np.zeros(len(group)))
+    proposals = [ROCKSALT, cesium_chloride(), ZINCBLENDE]
+    result = sample(
+        FixedProposer(proposals), (1, 1), 1, seed=0, best_of=best_of, max_tries_per_structure=2
+    )
+    assert (result.samples, result.tried, result.exhausted) == ([], 2, False)
+    assert result.reasons == {RejectionReason.INCOMPLETE_GROUP: 2}
+
+
 def test_known_crystals_are_not_sampled_again():
     known = StructureIndex([ROCKSALT])
     result = sample(FixedProposer([ROCKSALT, ZINCBLENDE]), (1, 1), 2, seed=0, known=known)
