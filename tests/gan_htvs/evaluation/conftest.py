@@ -28,6 +28,7 @@ STATES = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}
 LEVEL = "test"
 MGO = -6.0
 """Energy of the hull at MgO, eV/atom."""
+ENERGIES = references(LEVEL, {"Mg": -1.5, "O2": -4.9, "MgO": MGO})
 
 ROCKSALT = Structure(Lattice.rhombohedral(2.98, 60), ["Mg", "O"], [[0, 0, 0], [0.5] * 3])
 ZINCBLENDE = Structure(Lattice.rhombohedral(3.25, 60), ["Mg", "O"], [[0, 0, 0], [0.25] * 3])
@@ -79,7 +80,7 @@ class FixedRelaxations:
         return self.results
 
     def references(self, phases, *, on_progress=None):
-        return references(LEVEL, {"Mg": -1.5, "O2": -4.9, "MgO": MGO})
+        return ENERGIES
 
 
 def relaxed(structure: Structure, above_hull: float, **changes) -> RelaxedStructure:

@@ -21,21 +21,19 @@ from gan_htvs.evaluation.rediscovery_documents import (
     RediscoveryTargets,
     Target,
 )
-from tests.helpers import MG_MN_O, references, rocksalt
+from tests.helpers import MG_MN_O, rocksalt
 
 from .conftest import (
     CSCL,
+    ENERGIES,
     LEAD_OXIDE,
     LEVEL,
-    MGO,
     ROCKSALT,
     WURTZITE,
     ZINCBLENDE,
     FixedRelaxations,
     relaxed,
 )
-
-ENERGIES = references(LEVEL, {"Mg": -1.5, "O2": -4.9, "MgO": MGO})
 
 
 def targets_of(*structures) -> RediscoveryTargets:

@@ -10,21 +10,17 @@ from gan_htvs.evaluation.evaluation_documents import Outcome
 from gan_htvs.evaluation.sample_sets import SampleSet
 from gan_htvs.evaluation.structure_evaluation import EvaluationSettings
 from gan_htvs.structures.validity import RejectionReason
-from tests.helpers import references
 
 from .conftest import (
     CSCL,
+    ENERGIES,
     HOLE,
-    LEVEL,
-    MGO,
     ROCKSALT,
     WURTZITE,
     ZINCBLENDE,
     FixedRelaxations,
     relaxed,
 )
-
-ENERGIES = references(LEVEL, {"Mg": -1.5, "O2": -4.9, "MgO": MGO})
 
 
 def test_given_structures_are_all_counted():
