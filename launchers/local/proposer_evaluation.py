@@ -151,6 +151,12 @@ def evaluate_source(
         given = _given_structures(source, campaign, removes_overlaps=options.removes_overlaps)
     names = [*([ProposerName.GAN] if trained else []), *baselines]
     proposers = [make_proposer(name, system, states, trained, campaign.geometry) for name in names]
+    n_samples, n_relaxed = options.sampling.n_samples, options.n_relaxed
+    if proposers and n_relaxed is not None and n_relaxed > n_samples:
+        note(
+            f"--relax {n_relaxed} exceeds --samples {n_samples}: only {n_samples} samples per "
+            "composition are relaxed."
+        )
     targets_given = _target_structures(options.rediscover, campaign) if options.rediscover else None
     relaxations = Relaxations.of(campaign, workdir, n_processes=n_workers)
     dataset, training, held_out = _dataset(campaign, on_progress)
@@ -176,12 +182,6 @@ def evaluate_source(
             window=options.window,
             geometry=campaign.geometry.for_ions(system.elements, states),
             on_progress=partial(on_progress, "relaxing targets"),
-        )
-    n_samples, n_relaxed = options.sampling.n_samples, options.n_relaxed
-    if proposers and n_relaxed is not None and n_relaxed > n_samples:
-        note(
-            f"--relax {n_relaxed} exceeds --samples {n_samples}: only {n_samples} samples per "
-            "composition are relaxed."
         )
     sampling = replace(
         options.sampling, max_tries_per_structure=campaign.sampling.max_tries_per_structure
