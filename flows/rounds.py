@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, OutputReference, job
 
 from flows.routing import mark
-from flows.scratch import scratch_file
 from flows.train import TrainMaker, output_of
 from gan_htvs import __version__
 from gan_htvs.core.hashing import content_hash
@@ -18,7 +16,6 @@ from gan_htvs.core.stages import Step
 from gan_htvs.dataset.enlarging import enlarge, sound_structures
 from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.generator.checkpoint import load_output
-from gan_htvs.generator.curves import LearningCurves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,16 +122,7 @@ class RoundMaker(Maker):
             self.train_maker.generator.seed,
             __version__,
         )
-        state = scratch_file(f"training-{name}.safetensors") or Path("training.safetensors")
-        with LearningCurves(Path.cwd()) as curves:
-            result = self.train_maker.train_on(
-                dataset,
-                state=state,
-                start=start,
-                max_steps=self.steps,
-                on_progress=curves,
-                on_resume=lambda resumed: curves(*resumed.history),
-            )
+        result = self.train_maker.train_in_job(dataset, name, start=start, max_steps=self.steps)
         return output_of(result.to_bytes(), result, dataset) | of_round | {"stopped": None}
 
     def _training_set(self, trained: dict[str, Any]) -> Dataset:

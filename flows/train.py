@@ -122,15 +122,28 @@ class TrainMaker(Maker):
             dataset.hash,
             __version__,
         )
+        trained = self.train_in_job(dataset, name)
+        return output_of(trained.to_bytes(), trained, dataset)
+
+    def train_in_job(
+        self,
+        dataset: Dataset,
+        name: str,
+        *,
+        start: TrainedGenerator | None = None,
+        max_steps: int | None = None,
+    ) -> TrainedGenerator:
+        """Train with learning curves in the current folder; the state is kept under ``name``."""
         state = scratch_file(f"training-{name}.safetensors") or Path("training.safetensors")
         with LearningCurves(Path.cwd()) as curves:
-            trained = self.train_on(
+            return self.train_on(
                 dataset,
                 state=state,
+                start=start,
+                max_steps=max_steps,
                 on_progress=curves,
                 on_resume=lambda resumed: curves(*resumed.history),
             )
-        return output_of(trained.to_bytes(), trained, dataset)
 
     def _load_checkpoint(self, path: Path) -> dict[str, Any]:
         checkpoint = read_bytes(path)

@@ -84,11 +84,9 @@ def _dataset_summaries(
 ) -> list[dict[str, Any]]:
     """Return a summary of the first training set of each generator; empty if it is unknown."""
     checkpoints = {row["origin"].get("checkpoint") for row in candidates} - {None}
-    later_rounds = outputs.query(
-        {"output.sha256": {"$in": sorted(checkpoints)}, "output.first": {"$exists": True}},
-        ["output.sha256", "output.first"],
-    )
-    for document in list(later_rounds):
+    trainings = {"metadata.step": Step.TRAIN.value}
+    used_later = {"output.sha256": {"$in": sorted(checkpoints)}, "output.first": {"$exists": True}}
+    for document in outputs.query(trainings | used_later, ["output.sha256", "output.first"]):
         checkpoints.discard(document["output"]["sha256"])
         checkpoints.add(document["output"]["first"])
     used = [
@@ -96,11 +94,7 @@ def _dataset_summaries(
         {"metadata.campaign": {"$in": [*owners]}},
     ]
     training = outputs.query(
-        {
-            "metadata.step": Step.TRAIN.value,
-            "output.first": {"$exists": False},
-            "$or": used,
-        },
+        trainings | {"output.first": {"$exists": False}, "$or": used},
         ["completed_at", "output.sha256", "output.dataset"],
     )
     # A checkpoint that a campaign uses without training may have an output without dataset.
